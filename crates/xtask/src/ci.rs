@@ -12,12 +12,7 @@ const STEPS: &[Step] = &[
     Step { name: "format", command: "cargo fmt --all --check", env: &[], tool: None },
     Step { name: "tidy", command: "cargo xtask tidy", env: &[], tool: None },
     // Tests and examples may sleep, spawn and print; what ships may not (clippy.toml). Hence two passes.
-    Step {
-        name: "bans",
-        command: "cargo clippy --workspace --lib --bins -- -D warnings",
-        env: &[],
-        tool: None,
-    },
+    Step { name: "bans", command: "cargo clippy --workspace --lib --bins -- -D warnings", env: &[], tool: None },
     Step {
         name: "clippy",
         command: "cargo clippy --workspace --all-targets -- -D warnings \
@@ -125,11 +120,7 @@ fn select(names: &[String]) -> anyhow::Result<Vec<&'static Step>> {
     Ok(STEPS.iter().filter(wanted).collect())
 }
 
-fn summary(
-    out: &mut impl Write,
-    ran: &[(&Step, Outcome, Duration)],
-    wanted: usize,
-) -> io::Result<()> {
+fn summary(out: &mut impl Write, ran: &[(&Step, Outcome, Duration)], wanted: usize) -> io::Result<()> {
     writeln!(out, "\n==> what ran")?;
     for (step, outcome, took) in ran {
         let word = match outcome {
@@ -158,12 +149,7 @@ impl Step {
                 return Ok(Outcome::Skipped);
             }
             if !options.install {
-                writeln!(
-                    io::stderr(),
-                    "cargo {} is missing; install it: {}",
-                    tool.probe,
-                    tool.install
-                )?;
+                writeln!(io::stderr(), "cargo {} is missing; install it: {}", tool.probe, tool.install)?;
                 return Ok(Outcome::Failed);
             }
             writeln!(io::stderr(), "cargo {} is missing; {}", tool.probe, tool.install)?;
@@ -182,11 +168,8 @@ impl Step {
 
 impl Tool {
     fn is_here(&self) -> bool {
-        let asked = Command::new("cargo")
-            .args([self.probe, "--version"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
+        let asked =
+            Command::new("cargo").args([self.probe, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         asked.is_ok_and(|status| status.success())
     }
 }
@@ -207,10 +190,7 @@ fn succeeds(root: &Path, line: &str, env: &[(&str, &str)]) -> anyhow::Result<boo
     Ok(status.success())
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a step takes wall time; nothing here runs on paused time"
-)]
+#[expect(clippy::disallowed_methods, reason = "a step takes wall time; nothing here runs on paused time")]
 fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let began = Instant::now();
     let done = work();
@@ -231,12 +211,8 @@ mod tests {
 
     #[test]
     fn an_unknown_step_is_refused_with_the_known_ones() {
-        let refused =
-            select(&["lint".to_owned()]).err().expect("there is no such step").to_string();
-        assert!(
-            refused.contains("no step is called lint") && refused.contains("tidy"),
-            "{refused}"
-        );
+        let refused = select(&["lint".to_owned()]).err().expect("there is no such step").to_string();
+        assert!(refused.contains("no step is called lint") && refused.contains("tidy"), "{refused}");
     }
 
     #[test]

@@ -36,8 +36,5 @@ fn main() -> anyhow::Result<ExitCode> {
 
 /// The workspace's root, wherever inside it the command was typed.
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .expect("xtask lies two folders below the root")
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("xtask lies two folders below the root")
 }

@@ -74,8 +74,7 @@ fn read(root: &Path, folder: &Path, texts: &mut BTreeMap<String, String>) -> any
                 read(root, &path, texts)?;
             }
         } else if name == "Cargo.toml" || name.ends_with(".rs") || name.ends_with(".md") {
-            let text =
-                fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+            let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
             let below = path.strip_prefix(root).expect("it was found below the root");
             texts.insert(below.to_string_lossy().replace('\\', "/"), text);
         }
@@ -89,9 +88,7 @@ impl Tree {
         for (path, text) in texts.iter().filter(|(path, _)| path.ends_with(".rs")) {
             match tokens::scan(text) {
                 Ok(source) => drop(sources.insert(path.clone(), source)),
-                Err(line) => {
-                    findings.push(Finding::new(path, line, "this is not Rust; mend it first"))
-                }
+                Err(line) => findings.push(Finding::new(path, line, "this is not Rust; mend it first")),
             }
         }
         (Self { texts, sources }, findings)

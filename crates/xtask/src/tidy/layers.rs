@@ -21,11 +21,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
         return vec![Finding::new(PAGE, 1, "it is missing; it holds the table of layers")];
     };
     let Some(layers) = markdown::tables(page, LAYERS).into_iter().next() else {
-        return vec![Finding::new(
-            PAGE,
-            1,
-            format!("no table has the columns {}", LAYERS.join(", ")),
-        )];
+        return vec![Finding::new(PAGE, 1, format!("no table has the columns {}", LAYERS.join(", ")))];
     };
     let map = Map::new(tree, &layers);
     let mut findings = map.unlisted_and_gone();
@@ -78,21 +74,14 @@ impl<'a> Map<'a> {
         let mut findings = Vec::new();
         for (path, module) in &self.files {
             if self.entry(module).is_none() {
-                let what = format!(
-                    "no layer lists `{}`; put it into the table of {PAGE}",
-                    module.join("/")
-                );
+                let what = format!("no layer lists `{}`; put it into the table of {PAGE}", module.join("/"));
                 findings.push(Finding::new(path, 1, what));
             }
         }
         for (at, entry) in self.entries.iter().enumerate() {
             let name = entry.module.join("/");
             if !self.files.values().any(|module| *module == entry.module) {
-                findings.push(Finding::new(
-                    PAGE,
-                    entry.line,
-                    format!("`{name}` is listed, but there is no such file"),
-                ));
+                findings.push(Finding::new(PAGE, entry.line, format!("`{name}` is listed, but there is no such file")));
             }
             if self.entries[..at].iter().any(|other| other.module == entry.module) {
                 findings.push(Finding::new(
@@ -122,10 +111,7 @@ impl<'a> Map<'a> {
                     continue;
                 }
                 let what = if to.module == ["lib"] {
-                    format!(
-                        "`{}` goes through the crate's root; name its module",
-                        name.path.join("::")
-                    )
+                    format!("`{}` goes through the crate's root; name its module", name.path.join("::"))
                 } else {
                     format!(
                         "`{}` is in {}, which {} may not import; hand it in from above, or move it down",
@@ -165,12 +151,7 @@ impl<'a> Map<'a> {
         }
         let full = [base, rest.to_vec()].concat();
         let reached = self.files.values().filter(|module| full.starts_with(module));
-        Some(
-            reached
-                .max_by_key(|module| module.len())
-                .cloned()
-                .unwrap_or_else(|| vec!["lib".to_owned()]),
-        )
+        Some(reached.max_by_key(|module| module.len()).cloned().unwrap_or_else(|| vec!["lib".to_owned()]))
     }
 
     fn out_of_place(&self, tree: &Tree, table: &Table) -> Vec<Finding> {
@@ -178,24 +159,15 @@ impl<'a> Map<'a> {
         for row in &table.rows {
             let places: Vec<_> = items(table.cell(row, "only in")).collect();
             for place in &places {
-                let known = self
-                    .entries
-                    .iter()
-                    .any(|entry| entry.layer == *place || entry.module.join("/") == *place);
+                let known = self.entries.iter().any(|entry| entry.layer == *place || entry.module.join("/") == *place);
                 if !known {
-                    findings.push(Finding::new(
-                        PAGE,
-                        row.line,
-                        format!("`{place}` is neither a layer nor a module"),
-                    ));
+                    findings.push(Finding::new(PAGE, row.line, format!("`{place}` is neither a layer nor a module")));
                 }
             }
-            let patterns: Vec<Vec<_>> =
-                items(table.cell(row, "name")).map(|name| name.split("::").collect()).collect();
+            let patterns: Vec<Vec<_>> = items(table.cell(row, "name")).map(|name| name.split("::").collect()).collect();
             for (path, module) in &self.files {
                 if self.entry(module).is_some_and(|entry| {
-                    places.contains(&entry.layer)
-                        || places.contains(&entry.module.join("/").as_str())
+                    places.contains(&entry.layer) || places.contains(&entry.module.join("/").as_str())
                 }) {
                     continue;
                 }
@@ -252,8 +224,7 @@ mod tests {
 ";
 
     fn findings(changed: &[(&str, &str)]) -> Vec<String> {
-        let mut files: BTreeMap<String, &str> =
-            BTreeMap::from([("ARCHITECTURE.md".to_owned(), LAYERED)]);
+        let mut files: BTreeMap<String, &str> = BTreeMap::from([("ARCHITECTURE.md".to_owned(), LAYERED)]);
         for module in ["phase", "report", "signal", "listener", "connection", "server", "lib"] {
             files.insert(format!("{LIBRARY}{module}.rs"), "");
         }
@@ -267,57 +238,40 @@ mod tests {
     #[test]
     fn imports_downward_pass() {
         let server = "use crate::{phase::Phase, listener, connection::h1::H1}; use super::signal;";
-        assert_eq!(
-            findings(&[
-                ("server", server),
-                ("connection/h1", "use super::rest; use crate::phase;")
-            ]),
-            [""; 0]
-        );
+        assert_eq!(findings(&[("server", server), ("connection/h1", "use super::rest; use crate::phase;")]), [""; 0]);
     }
 
     #[test]
     fn an_upward_import_fails() {
         let expected = "crates/glidepath/src/phase.rs:2: `crate::server::Server` is in top, which words may not \
                         import; hand it in from above, or move it down";
-        assert_eq!(
-            findings(&[("phase", "\nuse crate::{report::Report, server::Server};")]),
-            [expected]
-        );
+        assert_eq!(findings(&[("phase", "\nuse crate::{report::Report, server::Server};")]), [expected]);
     }
 
     #[test]
     fn an_edge_does_not_import_another() {
         let found = findings(&[("listener", "fn f() { super::signal::wait() }")]);
-        assert!(
-            found[0].contains("`super::signal::wait` is in edges, which edges may not import"),
-            "{found:?}"
-        );
+        assert!(found[0].contains("`super::signal::wait` is in edges, which edges may not import"), "{found:?}");
     }
 
     #[test]
     fn a_way_through_the_root_is_named() {
         let found = findings(&[("phase", "use crate::Report;")]);
-        assert!(
-            found[0].ends_with("`crate::Report` goes through the crate's root; name its module"),
-            "{found:?}"
-        );
+        assert!(found[0].ends_with("`crate::Report` goes through the crate's root; name its module"), "{found:?}");
     }
 
     #[test]
     fn tests_may_import_what_they_like() {
         assert_eq!(
-            findings(&[(
-                "phase",
-                "#[cfg(test)] mod tests { use crate::server::Server; use super::*; }"
-            )]),
+            findings(&[("phase", "#[cfg(test)] mod tests { use crate::server::Server; use super::*; }")]),
             [""; 0]
         );
     }
 
     #[test]
     fn a_file_in_no_layer_fails() {
-        let expected = "crates/glidepath/src/stray.rs:1: no layer lists `stray`; put it into the table of ARCHITECTURE.md";
+        let expected =
+            "crates/glidepath/src/stray.rs:1: no layer lists `stray`; put it into the table of ARCHITECTURE.md";
         assert_eq!(findings(&[("stray", "")]), [expected]);
     }
 
@@ -329,10 +283,7 @@ mod tests {
 
     #[test]
     fn a_signal_number_stands_in_its_module_only() {
-        assert_eq!(
-            findings(&[("signal", "use tokio::signal::unix; const T: i32 = libc::SIGTERM;")]),
-            [""; 0]
-        );
+        assert_eq!(findings(&[("signal", "use tokio::signal::unix; const T: i32 = libc::SIGTERM;")]), [""; 0]);
         let found = findings(&[("server", "fn f() { tokio::signal::ctrl_c(); raise(SIGTERM) }")]);
         assert_eq!(found.len(), 2);
         assert!(found[1].contains("`SIGTERM` may stand in signal only"), "{found:?}");
@@ -341,12 +292,8 @@ mod tests {
     #[test]
     fn the_core_does_not_read_the_clock() {
         assert_eq!(findings(&[("phase", "fn step(now: Instant) {}")]), [""; 0]);
-        let found =
-            findings(&[("phase", "fn step() { std::time::Instant::now(); began.elapsed() }")]);
-        assert!(
-            found[0].contains("`std::time::Instant::now` may stand in edges, top only"),
-            "{found:?}"
-        );
+        let found = findings(&[("phase", "fn step() { std::time::Instant::now(); began.elapsed() }")]);
+        assert!(found[0].contains("`std::time::Instant::now` may stand in edges, top only"), "{found:?}");
         assert!(found[1].contains("`.elapsed`"), "{found:?}");
     }
 }

@@ -39,9 +39,7 @@ pub(crate) fn tables(text: &str, columns: &[&str]) -> Vec<Table> {
     let mut cells = Vec::new();
     for (event, range) in Parser::new_ext(text, Options::ENABLE_TABLES).into_offset_iter() {
         match event {
-            Event::Start(Tag::Table(_)) => {
-                tables.push(Table { columns: Vec::new(), rows: Vec::new() })
-            }
+            Event::Start(Tag::Table(_)) => tables.push(Table { columns: Vec::new(), rows: Vec::new() }),
             Event::Start(Tag::TableCell) => cell.clear(),
             Event::Text(words) | Event::Code(words) => cell.push_str(&words),
             Event::End(TagEnd::TableCell) => cells.push(cell.trim().to_owned()),

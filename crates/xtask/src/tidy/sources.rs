@@ -10,11 +10,8 @@ const LONG: usize = 600;
 const LEFT_OVER: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME")];
 const LEFT_OVER_MACROS: &[&str] = &["todo!", "unimplemented!"];
 /// (a crate's folder, the crate it may not lean on, why)
-const APART: &[(&str, &str, &str)] = &[(
-    "crates/glidepath-check",
-    "glidepath",
-    "it judges any server, and a judge must not share the code it judges",
-)];
+const APART: &[(&str, &str, &str)] =
+    &[("crates/glidepath-check", "glidepath", "it judges any server, and a judge must not share the code it judges")];
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -24,11 +21,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
                 continue;
             };
             if last == "unsafe" && path != UNSAFE_HOME {
-                findings.push(Finding::new(
-                    path,
-                    name.line,
-                    format!("unsafe code belongs into {UNSAFE_HOME}"),
-                ));
+                findings.push(Finding::new(path, name.line, format!("unsafe code belongs into {UNSAFE_HOME}")));
             }
             if path.contains("src/") && LEFT_OVER_MACROS.contains(&last.as_str()) {
                 findings.push(Finding::new(
@@ -65,11 +58,7 @@ fn left_over(path: &str, text: &str) -> Vec<Finding> {
             continue;
         };
         if let Some(word) = LEFT_OVER.iter().find(|word| comment.contains(**word)) {
-            findings.push(Finding::new(
-                path,
-                at + 1,
-                format!("a {word}; do it, or put it into an issue"),
-            ));
+            findings.push(Finding::new(path, at + 1, format!("a {word}; do it, or put it into an issue")));
         }
     }
     findings
@@ -100,9 +89,7 @@ fn leans_on(manifest: &toml::Table, wanted: &str) -> bool {
             return false;
         };
         if key.ends_with("dependencies") {
-            let renamed = |value: &toml::Value| {
-                value.get("package").and_then(toml::Value::as_str) == Some(wanted)
-            };
+            let renamed = |value: &toml::Value| value.get("package").and_then(toml::Value::as_str) == Some(wanted);
             table.iter().any(|(name, value)| name == wanted || renamed(value))
         } else {
             leans_on(table, wanted)
@@ -125,10 +112,7 @@ mod tests {
         assert_eq!(findings(UNSAFE_HOME, text), [""; 0]);
         let expected = "crates/x/tests/t.rs:1: unsafe code belongs into crates/glidepath/src/os.rs";
         assert_eq!(findings("crates/x/tests/t.rs", text), [expected]);
-        assert_eq!(
-            findings("crates/x/src/lib.rs", "// unsafe\nconst A: &str = \"unsafe\";"),
-            [""; 0]
-        );
+        assert_eq!(findings("crates/x/src/lib.rs", "// unsafe\nconst A: &str = \"unsafe\";"), [""; 0]);
     }
 
     #[test]
@@ -143,14 +127,8 @@ mod tests {
     #[test]
     fn a_bare_allow_fails() {
         let found = findings("crates/x/src/lib.rs", "#![allow(dead_code)]");
-        assert!(
-            found[0].starts_with("crates/x/src/lib.rs:1: an allow without a reason"),
-            "{found:?}"
-        );
-        assert_eq!(
-            findings("crates/x/src/lib.rs", "#![expect(dead_code, reason = \"why\")]"),
-            [""; 0]
-        );
+        assert!(found[0].starts_with("crates/x/src/lib.rs:1: an allow without a reason"), "{found:?}");
+        assert_eq!(findings("crates/x/src/lib.rs", "#![expect(dead_code, reason = \"why\")]"), [""; 0]);
     }
 
     #[test]

@@ -19,11 +19,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     };
     let (promises, mut findings) = promises(page);
     if promises.is_empty() {
-        findings.push(Finding::new(
-            PAGE,
-            1,
-            format!("no table has the columns {}", COLUMNS.join(", ")),
-        ));
+        findings.push(Finding::new(PAGE, 1, format!("no table has the columns {}", COLUMNS.join(", "))));
     }
     findings.extend(checks_without_a_test(tree, &promises));
     findings.extend(tests_without_a_promise(tree, &promises));
@@ -41,14 +37,10 @@ fn promises(page: &str) -> (BTreeMap<String, Promise>, Vec<Finding>) {
                 wrong(format!("`{id}` is no id; write it like SIG-1"));
             }
             if !["yes", "not yet"].contains(&kept) {
-                wrong(format!(
-                    "{id} is kept `{kept}`; say `yes` or `not yet`, and split a promise that is half kept"
-                ));
+                wrong(format!("{id} is kept `{kept}`; say `yes` or `not yet`, and split a promise that is half kept"));
             }
             if kept == "yes" && checks.is_empty() {
-                wrong(format!(
-                    "{id} is kept, but no check says so; name its test, or say `not yet`"
-                ));
+                wrong(format!("{id} is kept, but no check says so; name its test, or say `not yet`"));
             }
             if promises.insert(id.to_owned(), Promise { line: row.line, checks }).is_some() {
                 wrong(format!("{id} stands twice"));
@@ -63,8 +55,7 @@ fn checks_without_a_test(tree: &Tree, promises: &BTreeMap<String, Promise>) -> V
     let mut findings = Vec::new();
     for (id, promise) in promises {
         for check in promise.checks.iter().filter(|check| !tests.contains(check.as_str())) {
-            let what =
-                format!("{id} names the check `{check}`, but no test function is called that");
+            let what = format!("{id} names the check `{check}`, but no test function is called that");
             findings.push(Finding::new(PAGE, promise.line, what));
         }
     }
@@ -75,16 +66,13 @@ fn tests_without_a_promise(tree: &Tree, promises: &BTreeMap<String, Promise>) ->
     let areas: BTreeSet<_> = promises.keys().filter_map(|id| area(id)).collect();
     let mut findings = Vec::new();
     for (path, name, line) in tests(tree) {
-        let Some(id) = id_of(name).filter(|id| area(id).is_some_and(|area| areas.contains(area)))
-        else {
+        let Some(id) = id_of(name).filter(|id| area(id).is_some_and(|area| areas.contains(area))) else {
             continue;
         };
         match promises.get(&id) {
-            None => findings.push(Finding::new(
-                path,
-                line,
-                format!("`{name}` checks {id}, which {PAGE} does not have"),
-            )),
+            None => {
+                findings.push(Finding::new(path, line, format!("`{name}` checks {id}, which {PAGE} does not have")))
+            }
             Some(promise) if !promise.checks.contains(name) => {
                 findings.push(Finding::new(
                     path,
@@ -132,9 +120,7 @@ mod tests {
     use super::*;
 
     fn findings(row: &str, tests: &str) -> Vec<String> {
-        let page = format!(
-            "| id | must | kept | check |\n|---|---|---|---|\n{row}\n| SIG-2 | stand | not yet | |\n"
-        );
+        let page = format!("| id | must | kept | check |\n|---|---|---|---|\n{row}\n| SIG-2 | stand | not yet | |\n");
         lines(&check(&tree(&[("SPEC.md", &page), ("crates/x/tests/signals.rs", tests)])))
     }
 
@@ -150,53 +136,34 @@ mod tests {
     #[test]
     fn a_kept_promise_without_a_check_fails() {
         let found = findings("| SIG-1 | drain | yes | |", "");
-        assert_eq!(
-            found,
-            ["SPEC.md:3: SIG-1 is kept, but no check says so; name its test, or say `not yet`"]
-        );
+        assert_eq!(found, ["SPEC.md:3: SIG-1 is kept, but no check says so; name its test, or say `not yet`"]);
     }
 
     #[test]
     fn a_check_that_is_no_test_fails() {
         let found = findings("| SIG-1 | drain | yes | sig_1_drains |", "fn sig_1_drains() {}");
-        assert_eq!(
-            found,
-            [
-                "SPEC.md:3: SIG-1 names the check `sig_1_drains`, but no test function is called that"
-            ]
-        );
+        assert_eq!(found, ["SPEC.md:3: SIG-1 names the check `sig_1_drains`, but no test function is called that"]);
     }
 
     #[test]
     fn a_test_of_no_promise_fails() {
         let found = findings("| SIG-1 | drain | not yet | |", "#[test]\nfn sig_9_survives() {}");
-        assert_eq!(
-            found,
-            [
-                "crates/x/tests/signals.rs:2: `sig_9_survives` checks SIG-9, which SPEC.md does not have"
-            ]
-        );
+        assert_eq!(found, ["crates/x/tests/signals.rs:2: `sig_9_survives` checks SIG-9, which SPEC.md does not have"]);
     }
 
     #[test]
     fn a_test_that_its_promise_does_not_list_fails() {
-        let found =
-            findings("| SIG-1 | drain | not yet | |", "#[tokio::test] async fn sig_1_drains() {}");
+        let found = findings("| SIG-1 | drain | not yet | |", "#[tokio::test] async fn sig_1_drains() {}");
         assert_eq!(
             found,
-            [
-                "crates/x/tests/signals.rs:1: `sig_1_drains` is missing from the checks of SIG-1 in SPEC.md"
-            ]
+            ["crates/x/tests/signals.rs:1: `sig_1_drains` is missing from the checks of SIG-1 in SPEC.md"]
         );
     }
 
     #[test]
     fn other_names_with_numbers_are_left_alone() {
         assert_eq!(
-            findings(
-                "| SIG-1 | drain | not yet | |",
-                "#[test] fn take_2_of_3() {} #[test] fn sig_nals() {}"
-            ),
+            findings("| SIG-1 | drain | not yet | |", "#[test] fn take_2_of_3() {} #[test] fn sig_nals() {}"),
             [""; 0]
         );
     }
@@ -204,9 +171,6 @@ mod tests {
     #[test]
     fn half_kept_and_twice_said_fail() {
         let found = findings("| SIG-2 | drain | partly | |", "");
-        assert!(
-            found[0].contains("SIG-2 is kept `partly`") && found[1].contains("SIG-2 stands twice"),
-            "{found:?}"
-        );
+        assert!(found[0].contains("SIG-2 is kept `partly`") && found[1].contains("SIG-2 stands twice"), "{found:?}");
     }
 }

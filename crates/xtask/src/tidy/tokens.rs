@@ -27,8 +27,7 @@ pub(crate) struct Name {
 
 /// Reads a file; the error is the line at which it stops being Rust.
 pub(crate) fn scan(text: &str) -> Result<Source, usize> {
-    let stream: TokenStream =
-        text.parse().map_err(|error: proc_macro2::LexError| error.span().start().line)?;
+    let stream: TokenStream = text.parse().map_err(|error: proc_macro2::LexError| error.span().start().line)?;
     let mut source = Source::default();
     Scanner { source: &mut source, inside: Vec::new(), in_test: false }.items(stream);
     Ok(source)
@@ -62,9 +61,7 @@ impl Scanner<'_> {
                         at = after;
                     }
                 }
-                TokenTree::Punct(punct) if punct.as_char() == ';' => {
-                    attributes = Attributes::default()
-                }
+                TokenTree::Punct(punct) if punct.as_char() == ';' => attributes = Attributes::default(),
                 TokenTree::Punct(_) | TokenTree::Literal(_) => {}
                 TokenTree::Group(group) => {
                     self.group(group, attributes, module.take());
@@ -110,12 +107,8 @@ impl Scanner<'_> {
         loop {
             match tokens.get(at) {
                 Some(TokenTree::Ident(ident)) => prefix.push(word(ident)),
-                Some(TokenTree::Punct(star)) if star.as_char() == '*' && at > start => {
-                    prefix.push("*".to_owned())
-                }
-                Some(TokenTree::Group(tree))
-                    if tree.delimiter() == Delimiter::Brace && at > start =>
-                {
+                Some(TokenTree::Punct(star)) if star.as_char() == '*' && at > start => prefix.push("*".to_owned()),
+                Some(TokenTree::Group(tree)) if tree.delimiter() == Delimiter::Brace && at > start => {
                     self.use_tree(&prefix, tree);
                     return at + 1;
                 }
@@ -135,8 +128,7 @@ impl Scanner<'_> {
         if is_punct(before(1), '.') && !is_punct(before(2), '.') {
             prefix[0].insert(0, '.');
         }
-        if is_punct(tokens.get(at), '!') && matches!(tokens.get(at + 1), Some(TokenTree::Group(_)))
-        {
+        if is_punct(tokens.get(at), '!') && matches!(tokens.get(at + 1), Some(TokenTree::Group(_))) {
             if let Some(last) = prefix.last_mut() {
                 last.push('!');
             }
@@ -177,8 +169,7 @@ impl Scanner<'_> {
         let path_ends_in_test = words.first().is_some_and(|first| first == "test")
             || (words.len() >= 2 && words[1] == "test" && words[0] != "cfg");
         to.is_test |= path_ends_in_test;
-        to.only_in_tests |=
-            words.first().is_some_and(|first| first == "cfg") && has("test") && !has("not");
+        to.only_in_tests |= words.first().is_some_and(|first| first == "cfg") && has("test") && !has("not");
         if has("allow") && !has("reason") {
             self.source.bare_allows.push(line);
         }
@@ -236,19 +227,13 @@ mod tests {
     fn paths_in_macro_calls_count() {
         let found = names("fn f() { select! { x = crate::os::wait() => todo!() } }");
         assert!(found.contains(&"crate::os::wait".to_owned()), "{found:?}");
-        assert!(
-            found.contains(&"select!".to_owned()) && found.contains(&"todo!".to_owned()),
-            "{found:?}"
-        );
+        assert!(found.contains(&"select!".to_owned()) && found.contains(&"todo!".to_owned()), "{found:?}");
     }
 
     #[test]
     fn methods_are_told_from_paths_and_ranges() {
         let found = names("fn f() { start.elapsed(); for _ in 0..crate::MAX {} }");
-        assert!(
-            found.contains(&".elapsed".to_owned()) && found.contains(&"crate::MAX".to_owned()),
-            "{found:?}"
-        );
+        assert!(found.contains(&".elapsed".to_owned()) && found.contains(&"crate::MAX".to_owned()), "{found:?}");
     }
 
     #[test]
@@ -280,8 +265,7 @@ mod tests {
 
     #[test]
     fn an_allow_needs_a_reason() {
-        let text =
-            "#[allow(dead_code)]\nfn f() {}\n#[allow(dead_code, reason = \"why\")]\nfn g() {}";
+        let text = "#[allow(dead_code)]\nfn f() {}\n#[allow(dead_code, reason = \"why\")]\nfn g() {}";
         assert_eq!(scan(text).expect("it is Rust").bare_allows, [1]);
     }
 
