@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use crate::tidy;
+
 /// Every step, in the order it runs: what fails fast stands first.
 const STEPS: &[Step] = &[
     Step { name: "format", command: "cargo fmt --all --check", env: &[], tool: None },
@@ -159,7 +161,7 @@ impl Step {
         }
         // `cargo xtask` would only start this very program again.
         let passed = match self.name {
-            "tidy" => crate::tidy::run(root)?,
+            "tidy" => tidy::run(root, &tidy::Options::default())?,
             _ => succeeds(root, self.command, self.env)?,
         };
         Ok(if passed { Outcome::Passed } else { Outcome::Failed })

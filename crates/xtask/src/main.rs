@@ -22,14 +22,14 @@ enum Command {
     /// Run what CI runs: every step, or those named
     Ci(ci::Options),
     /// Check layers, spec ids, the README's example and the other house rules
-    Tidy,
+    Tidy(tidy::Options),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let root = root();
     let passed = match Cli::parse().command {
         Command::Ci(options) => ci::run(root, &options)?,
-        Command::Tidy => tidy::run(root)?,
+        Command::Tidy(options) => tidy::run(root, &options)?,
     };
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

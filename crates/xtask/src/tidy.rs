@@ -41,11 +41,26 @@ pub(crate) struct Finding {
     fails: bool,
 }
 
+/// What to do besides looking.
+#[derive(Default, clap::Args)]
+pub(crate) struct Options {
+    /// First write every test into the row of SPEC.md whose id it bears
+    #[arg(long)]
+    fill: bool,
+}
+
 /// Prints what is wrong; true when nothing is that must not be.
-pub(crate) fn run(root: &Path) -> anyhow::Result<bool> {
+pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
     let mut texts = BTreeMap::new();
     read(root, root, &mut texts)?;
-    let findings = check(texts);
+    let (mut tree, mut findings) = Tree::new(texts);
+    if let Some(page) = options.fill.then(|| spec::fill(&tree)).flatten() {
+        fs::write(root.join(spec::PAGE), &page).with_context(|| format!("writing {}", spec::PAGE))?;
+        tree.texts.insert(spec::PAGE.to_owned(), page);
+    }
+    for check in [layers::check, spec::check, readme::check, sources::check] {
+        findings.extend(check(&tree));
+    }
     let mut out = io::stdout().lock();
     for finding in &findings {
         writeln!(out, "{finding}")?;
@@ -53,15 +68,6 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<bool> {
     let failures = findings.iter().filter(|finding| finding.fails).count();
     writeln!(out, "tidy: {failures} to mend, {} to think about", findings.len() - failures)?;
     Ok(failures == 0)
-}
-
-fn check(texts: BTreeMap<String, String>) -> Vec<Finding> {
-    let (tree, mut findings) = Tree::new(texts);
-    findings.extend(layers::check(&tree));
-    findings.extend(spec::check(&tree));
-    findings.extend(readme::check(&tree));
-    findings.extend(sources::check(&tree));
-    findings
 }
 
 fn read(root: &Path, folder: &Path, texts: &mut BTreeMap<String, String>) -> anyhow::Result<()> {

@@ -23,12 +23,15 @@ pub(crate) struct Block {
 impl Table {
     /// The row's cell in the column of this name; empty where the table has no such column.
     pub(crate) fn cell<'a>(&self, row: &'a Row, column: &str) -> &'a str {
-        let at = self.columns.iter().position(|name| name == column);
-        at.and_then(|at| row.cells.get(at)).map_or("", String::as_str)
+        self.at(column).and_then(|at| row.cells.get(at)).map_or("", String::as_str)
+    }
+
+    pub(crate) fn at(&self, column: &str) -> Option<usize> {
+        self.columns.iter().position(|name| name == column)
     }
 
     fn has(&self, columns: &[&str]) -> bool {
-        columns.iter().all(|wanted| self.columns.iter().any(|name| name == wanted))
+        columns.iter().all(|column| self.at(column).is_some())
     }
 }
 

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::markdown::{self, items};
+use super::tokens::Test;
 use super::{Finding, Tree};
 
-const PAGE: &str = "SPEC.md";
+pub(crate) const PAGE: &str = "SPEC.md";
 const COLUMNS: &[&str] = &["id", "must", "kept", "check"];
 
 struct Promise {
     line: usize,
+    kept: bool,
     checks: BTreeSet<String>,
 }
 
@@ -21,28 +23,53 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     if promises.is_empty() {
         findings.push(Finding::new(PAGE, 1, format!("no table has the columns {}", COLUMNS.join(", "))));
     }
-    findings.extend(checks_without_a_test(tree, &promises));
+    findings.extend(checks_that_check_nothing(tree, &promises));
     findings.extend(tests_without_a_promise(tree, &promises));
     findings
+}
+
+/// The page with every test written into the row whose id it bears. What is kept, people say.
+pub(crate) fn fill(tree: &Tree) -> Option<String> {
+    let page = tree.text(PAGE)?;
+    let mut lines: Vec<_> = page.lines().map(str::to_owned).collect();
+    for table in markdown::tables(page, COLUMNS) {
+        for row in &table.rows {
+            let mut checks: Vec<_> = items(table.cell(row, "check")).collect();
+            let bearing = tests(tree).filter(|(_, test)| id_of(&test.name).as_deref() == Some(table.cell(row, "id")));
+            for (_, test) in bearing {
+                if !checks.contains(&test.name.as_str()) {
+                    checks.push(&test.name);
+                }
+            }
+            let line = &mut lines[row.line - 1];
+            let mut cells: Vec<_> = line.split('|').map(str::to_owned).collect();
+            if let (Some(at), false) = (table.at("check"), checks.is_empty()) {
+                cells[at + 1] = format!(" `{}` ", checks.join("`, `"));
+                *line = cells.join("|");
+            }
+        }
+    }
+    Some(lines.join("\n") + "\n")
 }
 
 fn promises(page: &str) -> (BTreeMap<String, Promise>, Vec<Finding>) {
     let (mut promises, mut findings) = (BTreeMap::new(), Vec::new());
     for table in markdown::tables(page, COLUMNS) {
         for row in &table.rows {
-            let (id, kept) = (table.cell(row, "id"), table.cell(row, "kept"));
+            let (id, kept, line) = (table.cell(row, "id"), table.cell(row, "kept"), row.line);
             let checks: BTreeSet<_> = items(table.cell(row, "check")).map(str::to_owned).collect();
-            let mut wrong = |what: String| findings.push(Finding::new(PAGE, row.line, what));
+            let mut wrong = |what: String| findings.push(Finding::new(PAGE, line, what));
             if area(id).is_none() {
                 wrong(format!("`{id}` is no id; write it like SIG-1"));
             }
             if !["yes", "not yet"].contains(&kept) {
                 wrong(format!("{id} is kept `{kept}`; say `yes` or `not yet`, and split a promise that is half kept"));
             }
-            if kept == "yes" && checks.is_empty() {
+            let kept = kept == "yes";
+            if kept && checks.is_empty() {
                 wrong(format!("{id} is kept, but no check says so; name its test, or say `not yet`"));
             }
-            if promises.insert(id.to_owned(), Promise { line: row.line, checks }).is_some() {
+            if promises.insert(id.to_owned(), Promise { line, kept, checks }).is_some() {
                 wrong(format!("{id} stands twice"));
             }
         }
@@ -50,12 +77,18 @@ fn promises(page: &str) -> (BTreeMap<String, Promise>, Vec<Finding>) {
     (promises, findings)
 }
 
-fn checks_without_a_test(tree: &Tree, promises: &BTreeMap<String, Promise>) -> Vec<Finding> {
-    let tests: BTreeSet<_> = tests(tree).map(|(_, name, _)| name).collect();
+fn checks_that_check_nothing(tree: &Tree, promises: &BTreeMap<String, Promise>) -> Vec<Finding> {
+    let tests: BTreeMap<_, _> = tests(tree).map(|(_, test)| (test.name.as_str(), test)).collect();
     let mut findings = Vec::new();
     for (id, promise) in promises {
-        for check in promise.checks.iter().filter(|check| !tests.contains(check.as_str())) {
-            let what = format!("{id} names the check `{check}`, but no test function is called that");
+        for check in &promise.checks {
+            let what = match tests.get(check.as_str()) {
+                None => format!("{id} names the check `{check}`, but no test function is called that"),
+                Some(test) if promise.kept && test.ignored => {
+                    format!("{id} is kept, but its check `{check}` is ignored; let it run, or say `not yet`")
+                }
+                Some(_) => continue,
+            };
             findings.push(Finding::new(PAGE, promise.line, what));
         }
     }
@@ -65,32 +98,27 @@ fn checks_without_a_test(tree: &Tree, promises: &BTreeMap<String, Promise>) -> V
 fn tests_without_a_promise(tree: &Tree, promises: &BTreeMap<String, Promise>) -> Vec<Finding> {
     let areas: BTreeSet<_> = promises.keys().filter_map(|id| area(id)).collect();
     let mut findings = Vec::new();
-    for (path, name, line) in tests(tree) {
-        let Some(id) = id_of(name).filter(|id| area(id).is_some_and(|area| areas.contains(area))) else {
+    for (path, test) in tests(tree) {
+        let Some(id) = id_of(&test.name).filter(|id| area(id).is_some_and(|area| areas.contains(area))) else {
             continue;
         };
-        match promises.get(&id) {
-            None => {
-                findings.push(Finding::new(path, line, format!("`{name}` checks {id}, which {PAGE} does not have")))
-            }
+        let name = &test.name;
+        let what = match promises.get(&id) {
+            None => format!("`{name}` checks {id}, which {PAGE} does not have"),
             Some(promise) if !promise.checks.contains(name) => {
-                findings.push(Finding::new(
-                    path,
-                    line,
-                    format!("`{name}` is missing from the checks of {id} in {PAGE}"),
-                ));
+                format!("`{name}` is missing from the checks of {id}; `cargo xtask tidy --fill` writes it into {PAGE}")
             }
-            Some(_) => {}
-        }
+            Some(_) => continue,
+        };
+        findings.push(Finding::new(path, test.line, what));
     }
     findings
 }
 
-fn tests(tree: &Tree) -> impl Iterator<Item = (&str, &str, usize)> {
+fn tests(tree: &Tree) -> impl Iterator<Item = (&str, &Test)> {
     let of_file = |(path, source)| {
-        let source: &super::Source = source;
-        let path: &String = path;
-        source.tests.iter().map(|(name, line)| (path.as_str(), name.as_str(), *line))
+        let (path, source): (&String, &super::Source) = (path, source);
+        source.tests.iter().map(|test| (path.as_str(), test))
     };
     tree.sources.iter().flat_map(of_file)
 }
@@ -156,8 +184,28 @@ mod tests {
         let found = findings("| SIG-1 | drain | not yet | |", "#[tokio::test] async fn sig_1_drains() {}");
         assert_eq!(
             found,
-            ["crates/x/tests/signals.rs:1: `sig_1_drains` is missing from the checks of SIG-1 in SPEC.md"]
+            [
+                "crates/x/tests/signals.rs:1: `sig_1_drains` is missing from the checks of SIG-1; `cargo xtask tidy --fill` writes it into SPEC.md"
+            ]
         );
+    }
+
+    #[test]
+    fn a_kept_promise_whose_check_is_ignored_fails() {
+        let found = findings("| SIG-1 | drain | yes | sig_1_drains |", "#[test] #[ignore] fn sig_1_drains() {}");
+        assert!(found[0].contains("SIG-1 is kept, but its check `sig_1_drains` is ignored"), "{found:?}");
+    }
+
+    #[test]
+    fn filling_adds_tests_and_touches_nothing_else() {
+        let head = "# Spec\n\n| id | must | kept | check | fails |\n|---|---|---|---|---|\n";
+        let page =
+            format!("{head}| SIG-1 | drain `so` | yes | `whole` | Go |\n| SIG-2 | stand | not yet | | |\n\nend\n");
+        let filled = format!(
+            "{head}| SIG-1 | drain `so` | yes | `whole`, `sig_1_drains` | Go |\n| SIG-2 | stand | not yet | | |\n\nend\n"
+        );
+        let test = "#[test] fn sig_1_drains() {} #[test] fn other() {}";
+        assert_eq!(fill(&tree(&[("SPEC.md", &page), ("crates/x/tests/t.rs", test)])), Some(filled));
     }
 
     #[test]

@@ -8,8 +8,7 @@ use proc_macro2::{Delimiter, Group, Ident, TokenStream, TokenTree};
 #[derive(Default)]
 pub(crate) struct Source {
     pub(crate) names: Vec<Name>,
-    /// Functions with a test attribute, and their lines.
-    pub(crate) tests: Vec<(String, usize)>,
+    pub(crate) tests: Vec<Test>,
     /// Lines of `allow` attributes that give no reason.
     pub(crate) bare_allows: Vec<usize>,
 }
@@ -23,6 +22,15 @@ pub(crate) struct Name {
     pub(crate) inside: Vec<String>,
     /// Whether only tests compile it.
     pub(crate) in_test: bool,
+}
+
+/// A function with a test attribute.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Test {
+    pub(crate) name: String,
+    pub(crate) line: usize,
+    /// It stands there, but does not run by itself.
+    pub(crate) ignored: bool,
 }
 
 /// Reads a file; the error is the line at which it stops being Rust.
@@ -43,6 +51,7 @@ struct Scanner<'a> {
 #[derive(Clone, Copy, Default)]
 struct Attributes {
     is_test: bool,
+    ignored: bool,
     only_in_tests: bool,
 }
 
@@ -74,7 +83,8 @@ impl Scanner<'_> {
                     match (ident.to_string().as_str(), next) {
                         ("mod", Some(TokenTree::Ident(name))) => module = Some(name.to_string()),
                         ("fn", Some(TokenTree::Ident(name))) if attributes.is_test => {
-                            self.source.tests.push((name.to_string(), name.span().start().line));
+                            let (line, ignored) = (name.span().start().line, attributes.ignored);
+                            self.source.tests.push(Test { name: name.to_string(), line, ignored });
                         }
                         _ => {}
                     }
@@ -169,6 +179,7 @@ impl Scanner<'_> {
         let path_ends_in_test = words.first().is_some_and(|first| first == "test")
             || (words.len() >= 2 && words[1] == "test" && words[0] != "cfg");
         to.is_test |= path_ends_in_test;
+        to.ignored |= has("ignore");
         to.only_in_tests |= words.first().is_some_and(|first| first == "cfg") && has("test") && !has("not");
         if has("allow") && !has("reason") {
             self.source.bare_allows.push(line);
@@ -236,16 +247,26 @@ mod tests {
         assert!(found.contains(&".elapsed".to_owned()) && found.contains(&"crate::MAX".to_owned()), "{found:?}");
     }
 
+    fn tests(text: &str) -> Vec<(String, usize, bool)> {
+        let source = scan(text).expect("it is Rust");
+        source.tests.into_iter().map(|test| (test.name, test.line, test.ignored)).collect()
+    }
+
     #[test]
     fn tests_are_found_with_their_attributes_between() {
         let text = "#[tokio::test(start_paused = true)]\n#[cfg(unix)]\nasync fn sig_1_drains() {}\nfn helper() {}";
-        assert_eq!(scan(text).expect("it is Rust").tests, [("sig_1_drains".to_owned(), 3)]);
+        assert_eq!(tests(text), [("sig_1_drains".to_owned(), 3, false)]);
     }
 
     #[test]
     fn tests_in_proptest_are_found() {
         let text = "proptest! { #[test] fn ends(x in 0..9) { } }";
-        assert_eq!(scan(text).expect("it is Rust").tests, [("ends".to_owned(), 1)]);
+        assert_eq!(tests(text), [("ends".to_owned(), 1, false)]);
+    }
+
+    #[test]
+    fn an_ignored_test_is_told() {
+        assert_eq!(tests("#[test] #[ignore = \"slow\"] fn slow() {}"), [("slow".to_owned(), 1, true)]);
     }
 
     #[test]
