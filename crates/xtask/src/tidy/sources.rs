@@ -47,7 +47,12 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
             ));
         }
     }
-    findings.extend(too_close(tree));
+    for (path, text) in tree.texts.iter().filter(|(path, _)| path.ends_with("Cargo.toml")) {
+        match text.parse::<toml::Table>() {
+            Ok(manifest) => findings.extend(manifest_wrongs(path, &manifest)),
+            Err(_) => findings.push(Finding::new(path, 1, "this is not TOML; mend it first")),
+        }
+    }
     findings
 }
 
@@ -64,19 +69,15 @@ fn left_over(path: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
-fn too_close(tree: &Tree) -> Vec<Finding> {
+fn manifest_wrongs(path: &str, manifest: &toml::Table) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let inherits = manifest.get("lints").and_then(|lints| lints.get("workspace")).and_then(toml::Value::as_bool);
+    if manifest.contains_key("package") && inherits != Some(true) {
+        findings.push(Finding::new(path, 1, "it goes its own way with lints; add `[lints]` with `workspace = true`"));
+    }
     for (folder, other, why) in APART {
-        let path = format!("{folder}/Cargo.toml");
-        let Some(text) = tree.text(&path) else {
-            continue;
-        };
-        let Ok(manifest) = text.parse::<toml::Table>() else {
-            findings.push(Finding::new(&path, 1, "this is not TOML; mend it first"));
-            continue;
-        };
-        if leans_on(&manifest, other) {
-            findings.push(Finding::new(&path, 1, format!("it depends on {other}; {why}")));
+        if path.strip_suffix("/Cargo.toml") == Some(folder) && leans_on(manifest, other) {
+            findings.push(Finding::new(path, 1, format!("it depends on {other}; {why}")));
         }
     }
     findings
@@ -135,6 +136,14 @@ mod tests {
     fn a_long_file_is_a_hint_only() {
         let found = check(&tree(&[("crates/x/src/lib.rs", &"\n".repeat(601))]));
         assert!(found.len() == 1 && !found[0].fails);
+    }
+
+    #[test]
+    fn a_crate_takes_the_lints_of_the_workspace() {
+        let path = "crates/x/Cargo.toml";
+        assert_eq!(findings(path, "[package]\nname = \"x\"\n[lints]\nworkspace = true\n"), [""; 0]);
+        assert!(findings(path, "[package]\nname = \"x\"\n")[0].contains("goes its own way with lints"));
+        assert_eq!(findings("Cargo.toml", "[workspace]\n"), [""; 0]);
     }
 
     #[test]
