@@ -32,7 +32,8 @@ const AFTER_HELP: &str = "Flags win over the environment, the environment over t
 
 Try it:
   courier --allow-private-targets
-  curl -i localhost:4000/v1/messages --json '{\"url\": \"http://localhost:9000/hook\", \"payload\": {\"hello\": \"world\"}}'";
+  curl -i localhost:4000/v1/messages \\
+    --json '{\"url\": \"http://localhost:9000/hook\", \"payload\": \"hello\"}'";
 
 /// All settings, as they may stand on the command line, in the environment and in the file.
 #[derive(Args, Default, Deserialize)]
@@ -123,7 +124,7 @@ impl Config {
 /// The whole of what toml says has many lines; the message and the line number are enough.
 fn read_file(text: &str) -> anyhow::Result<Options> {
     toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
         anyhow!("line {line}: {}", error.message())
     })
 }

@@ -20,7 +20,7 @@ use crate::store::Store;
 /// How often to look for retries that fell due, and for messages that other couriers accepted.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How much longer a claim holds than an attempt can take. Covers a slow commit and clocks that differ between couriers.
-const LEASE_MARGIN: Duration = Duration::from_secs(60);
+const LEASE_MARGIN: Duration = Duration::from_secs(10);
 
 /// Starts the background work. It ends by itself when the drain begins.
 pub fn start(lifecycle: &Lifecycle, store: &Store, config: &Config) -> anyhow::Result<()> {

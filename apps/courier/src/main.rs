@@ -5,6 +5,7 @@ mod api;
 mod client;
 mod config;
 mod deliver;
+mod failure;
 mod feed;
 mod greeting;
 mod lines;
@@ -19,7 +20,7 @@ mod target;
 use glidepath::{Lifecycle, Report};
 
 #[tokio::main]
-async fn main() -> anyhow::Result<Report> {
+async fn main() -> Result<Report, failure::Failure> {
     let lifecycle = Lifecycle::new()?; // from here on, a signal is the beginning of an orderly end
     let config = config::Config::load()?;
     log::start(&config)?;

@@ -46,6 +46,9 @@ pub struct Invalid {
 }
 
 impl Invalid {
+    /// The field that stands for the whole.
+    pub const BODY: &str = "body";
+
     pub fn new(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { field: field.into(), detail: detail.into() }
     }

@@ -42,8 +42,10 @@ impl IntoResponse for Problem {
 }
 
 impl From<Invalid> for Problem {
+    /// 400 for what is not JSON at all, 422 for JSON that says something wrong.
     fn from(invalid: Invalid) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, invalid.to_string()).with_field(invalid.field)
+        let status = if invalid.field == Invalid::BODY { StatusCode::BAD_REQUEST } else { StatusCode::UNPROCESSABLE_ENTITY };
+        Self::new(status, invalid.to_string()).with_field(invalid.field)
     }
 }
 

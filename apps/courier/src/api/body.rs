@@ -19,8 +19,8 @@ pub fn expect_type(headers: &HeaderMap, allowed: &[&str]) -> Result<(), Problem>
     if allowed.contains(&essence.as_str()) {
         return Ok(());
     }
-    let given = if given.is_empty() { "no content type" } else { given };
-    let detail = format!("the body has {given}; send it with \"content-type: {}\"", allowed[0]);
+    let given = if given.is_empty() { "of no type" } else { given };
+    let detail = format!("the body is said to be {given}; send it with \"content-type: {}\"", allowed[0]);
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).with_field("content-type"))
 }
 
@@ -42,13 +42,14 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Invalid> {
         let path = error.path().to_string();
         let inner = error.into_inner();
         let field = match field_in(&inner.to_string()) {
+            _ if !inner.is_data() => Invalid::BODY.into(), // no JSON
             Some(named) if path == "." => named,
-            _ if path == "." => "body".into(),
+            _ if path == "." => Invalid::BODY.into(),
             _ => path,
         };
         Invalid::new(field, inner.to_string())
     })?;
-    json.end().map_err(|error| Invalid::new("body", error.to_string()))?;
+    json.end().map_err(|error| Invalid::new(Invalid::BODY, error.to_string()))?;
     Ok(parsed)
 }
 

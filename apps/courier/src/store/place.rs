@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AnyPool, ConnectOptions};
+use sqlx::{AnyPool, ConnectOptions, Connection};
 
 /// Connections for readers and the one writer.
 const CONNECTIONS: u32 = 5;
@@ -79,14 +79,11 @@ async fn open_file(path: &Path) -> anyhow::Result<Opened> {
     let path = std::path::absolute(path)?;
     let lock = lock(&path)?;
     let url = SqliteConnectOptions::new().filename(&path).create_if_missing(true).to_url_lossy();
-    let options = AnyPoolOptions::new().max_connections(CONNECTIONS).after_connect(|connection, _| {
+    let options = AnyPoolOptions::new().after_connect(|connection, _| {
         // FULL: a commit is on the disk before it is answered, power cut included. NORMAL would promise less in WAL mode.
-        Box::pin(async move {
-            sqlx::raw_sql("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;").execute(connection).await?;
-            Ok(())
-        })
+        Box::pin(async move { sqlx::raw_sql("PRAGMA synchronous = FULL").execute(connection).await.map(drop) })
     });
-    let pool = connect(options, AnyConnectOptions::from_url(&url)?)
+    let pool = connect(options, AnyConnectOptions::from_url(&url)?, "PRAGMA journal_mode = WAL")
         .await
         .map_err(|error| anyhow!("cannot open the database {}: {error:#}; name another file with --database", path.display()))?;
     // The lock says that nobody else is here: whoever held these claims was killed.
@@ -119,14 +116,19 @@ fn lock(database: &Path) -> anyhow::Result<File> {
 async fn open_postgres(url: &str) -> anyhow::Result<Opened> {
     let shown = Place::Postgres(url.into());
     let options = url.parse().with_context(|| format!("{shown} is not a usable address"))?;
-    let pool = connect(AnyPoolOptions::new().max_connections(CONNECTIONS), options)
+    let pool = connect(AnyPoolOptions::new(), options, "SELECT 1")
         .await
         .map_err(|error| anyhow!("cannot open {shown}: {error:#}; check DATABASE_URL and that the server runs"))?;
     Ok(Opened { pool, begin: "BEGIN", claim: CLAIM_POSTGRES, checkpoint: None, _lock: None })
 }
 
-async fn connect(options: AnyPoolOptions, to: AnyConnectOptions) -> anyhow::Result<AnyPool> {
-    let pool = options.acquire_timeout(CONNECT_WITHIN).connect_with(to.disable_statement_logging()).await?;
+/// One connection first, with a statement: a pool would try again and again, and in the end tell only of the time it took.
+async fn connect(options: AnyPoolOptions, to: AnyConnectOptions, first: &'static str) -> anyhow::Result<AnyPool> {
+    let to = to.disable_statement_logging();
+    let mut connection = tokio::time::timeout(CONNECT_WITHIN, to.connect()).await.context("it does not answer")??;
+    sqlx::raw_sql(first).execute(&mut connection).await?;
+    connection.close().await?;
+    let pool = options.max_connections(CONNECTIONS).acquire_timeout(CONNECT_WITHIN).connect_with(to).await?;
     sqlx::migrate!().run(&pool).await?;
     Ok(pool)
 }
