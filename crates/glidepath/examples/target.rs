@@ -1,0 +1,225 @@
+//! The check target: one small server with every kind of work that an end must treat.
+//!
+//! It uses the library with its defaults, as a service would. Its settings come from the environment
+//! and its paths are those of the check contract:
+//!
+//! ```text
+//! PORT=8080 GRACE=5 cargo run -p glidepath --example target
+//! curl 'localhost:8080/sleep?ms=3000'     # then send SIGTERM or press Ctrl-C, and watch
+//! ```
+
+use std::convert::Infallible;
+use std::env;
+use std::io::{self, Write};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use axum::Router;
+use futures_util::{Stream, StreamExt, stream};
+use glidepath::{Lifecycle, Report, Tasks};
+use serde::Deserialize;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::{self, Runtime};
+use tokio::time::{interval, sleep};
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(io::stderr).init();
+    let settings = match Settings::from_env() {
+        Ok(settings) => settings,
+        Err(wrong) => {
+            say(io::stderr(), format_args!("target: {wrong}"));
+            return ExitCode::from(2);
+        }
+    };
+    match run(settings) {
+        Ok(report) => ExitCode::from(report.exit_code()),
+        Err(error) => {
+            say(io::stderr(), format_args!("target: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(settings: Settings) -> Result<Report, Box<dyn std::error::Error>> {
+    let lifecycle = Lifecycle::new()?;
+    lifecycle.on_report(|report| {
+        say(io::stderr(), format_args!("{report}"));
+        say(io::stdout(), format_args!("{}", report.to_json()));
+    });
+    let runtime = settings.runtime()?;
+    Ok(runtime.block_on(serve(settings, lifecycle))?)
+}
+
+async fn serve(settings: Settings, lifecycle: Lifecycle) -> glidepath::Result<Report> {
+    let app = app(lifecycle.tasks());
+    let public = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port)).await?;
+    say(io::stderr(), format_args!("listening on {}", public.local_addr()?));
+
+    let mut server = lifecycle
+        .serve(public, app.clone())
+        .grace(settings.grace)
+        .lame_duck(settings.lame_duck);
+    if let Some(path) = settings.unix {
+        server = server.and_serve(UnixListener::bind(path)?, app);
+    }
+    server.await
+}
+
+// === The settings ===
+
+struct Settings {
+    port: u16,
+    grace: Duration,
+    lame_duck: Duration,
+    unix: Option<PathBuf>,
+    workers: Option<usize>,
+}
+
+impl Settings {
+    fn from_env() -> Result<Self, String> {
+        for later in ["TLS_PORT", "ADMIN_PORT", "RESTART"] {
+            if env::var_os(later).is_some() {
+                return Err(format!("{later} is set, and the library can't do that yet"));
+            }
+        }
+        Ok(Settings {
+            port: number("PORT")?.unwrap_or(8080),
+            grace: seconds("GRACE")?.unwrap_or(Duration::from_secs(30)),
+            lame_duck: seconds("LAME_DUCK")?.unwrap_or_default(),
+            unix: env::var_os("UNIX").map(PathBuf::from),
+            workers: number("WORKERS")?,
+        })
+    }
+
+    fn runtime(&self) -> io::Result<Runtime> {
+        let mut builder = runtime::Builder::new_multi_thread();
+        if let Some(workers) = self.workers {
+            builder.worker_threads(workers);
+        }
+        builder.enable_all().build()
+    }
+}
+
+fn number<T: FromStr>(name: &str) -> Result<Option<T>, String> {
+    let Ok(text) = env::var(name) else { return Ok(None) };
+    let number = text.parse().map_err(|_| format!("{name}={text}: not a number that fits"))?;
+    Ok(Some(number))
+}
+
+fn seconds(name: &str) -> Result<Option<Duration>, String> {
+    let Some(seconds) = number(name)? else { return Ok(None) };
+    let duration = Duration::try_from_secs_f64(seconds);
+    duration.map(Some).map_err(|wrong| format!("{name}={seconds}: {wrong}"))
+}
+
+// === The paths ===
+
+fn app(tasks: Tasks) -> Router {
+    Router::new()
+        .route("/", get(|| async { "ok" }))
+        .route("/sleep", get(sleep_a_while))
+        .route("/block", get(block_a_while))
+        .route("/stream", get(stream_chunks))
+        .route("/sse", get(events))
+        .route("/echo", post(count_body))
+        .route("/task", post(start_task))
+        .route("/ws", any(echo_messages))
+        .route("/panic", get(panics))
+        .with_state(tasks)
+}
+
+#[derive(Deserialize)]
+struct For {
+    ms: u64,
+}
+
+impl For {
+    fn duration(&self) -> Duration {
+        Duration::from_millis(self.ms)
+    }
+}
+
+async fn sleep_a_while(Query(time): Query<For>) -> &'static str {
+    sleep(time.duration()).await;
+    "slept"
+}
+
+async fn block_a_while(Query(time): Query<For>) -> &'static str {
+    std::thread::sleep(time.duration());
+    "slept"
+}
+
+#[derive(Deserialize)]
+struct Chunks {
+    chunks: u64,
+    ms: u64,
+}
+
+async fn stream_chunks(Query(Chunks { chunks, ms }): Query<Chunks>) -> Body {
+    Body::from_stream(stream::iter(0..chunks).then(move |n| async move {
+        if ms > 0 {
+            sleep(Duration::from_millis(ms)).await;
+        }
+        Ok::<_, Infallible>(Bytes::from(format!("chunk{n}\n")))
+    }))
+}
+
+async fn events() -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let ticks = interval(Duration::from_millis(100));
+    Sse::new(stream::unfold(ticks, |mut ticks| async move {
+        ticks.tick().await;
+        Some((Ok(Event::default().data("x")), ticks))
+    }))
+}
+
+async fn count_body(body: Body) -> Result<String, StatusCode> {
+    let mut data = body.into_data_stream();
+    let mut length = 0;
+    while let Some(piece) = data.next().await {
+        length += piece.map_err(|_| StatusCode::BAD_REQUEST)?.len();
+    }
+    Ok(length.to_string())
+}
+
+async fn start_task(State(tasks): State<Tasks>, Query(time): Query<For>) -> StatusCode {
+    tasks.spawn("task", async move {
+        sleep(time.duration()).await;
+        say(io::stdout(), format_args!("task done"));
+    });
+    StatusCode::ACCEPTED
+}
+
+async fn echo_messages(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(echo).into_response()
+}
+
+async fn echo(mut socket: WebSocket) {
+    while let Some(Ok(message)) = socket.recv().await {
+        let echoed = match message {
+            Message::Text(_) | Message::Binary(_) => socket.send(message).await,
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(()),
+        };
+        if echoed.is_err() {
+            return;
+        }
+    }
+}
+
+async fn panics() {
+    panic!("as asked by GET /panic");
+}
+
+/// Writes a line. Whoever read our output may be gone, and that must not end a service: `println!` would panic.
+fn say(mut to: impl Write, line: std::fmt::Arguments<'_>) {
+    let _gone = writeln!(to, "{line}");
+}
