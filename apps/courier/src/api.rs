@@ -62,5 +62,8 @@ async fn not_found(uri: Uri) -> Problem {
 }
 
 async fn not_allowed(method: Method, uri: Uri) -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not answer {method}; the header \"allow\" says what it does", uri.path()))
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("{} does not answer {method}; the header \"allow\" says what it does", uri.path()),
+    )
 }

@@ -43,8 +43,13 @@ impl Client {
         let mut tcp = HttpConnector::new_with_resolver(Resolver(targets));
         tcp.enforce_http(false); // https comes through here too, TLS is laid on top
         tcp.set_nodelay(true);
-        let https = HttpsConnectorBuilder::new().with_tls_config(tls()?).https_or_http().enable_all_versions().wrap_connector(tcp);
-        let http = Hyper::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build(https);
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls()?)
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(tcp);
+        let http =
+            Hyper::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build(https);
         Ok(Self { http, targets, signer, timeout })
     }
 
@@ -170,7 +175,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_resolves_to_an_inner_address_is_refused_at_the_connection() {
         let lookup = |targets| Resolver(targets).call("localhost".parse().unwrap());
-        let error = lookup(Targets::Public).await.err().expect("localhost is not public");
+        let error = lookup(Targets::Public).await.expect_err("localhost is not public");
         assert!(refusal_in(&error).is_some(), "{error}");
         assert!(lookup(Targets::Any).await.is_ok());
     }

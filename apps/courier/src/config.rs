@@ -112,7 +112,8 @@ impl Config {
         let Cli { config, options } = Cli::parse();
         match config {
             Some(path) => {
-                let text = std::fs::read_to_string(&path).map_err(|error| anyhow!("cannot read {}: {error}", path.display()))?;
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|error| anyhow!("cannot read {}: {error}", path.display()))?;
                 let file = read_file(&text).map_err(|error| anyhow!("{}: {error}", path.display()))?;
                 options.or(file).resolve()
             }
@@ -175,7 +176,7 @@ impl Options {
 
 fn duration(name: &str, given: Option<SignedDuration>, default_secs: i64) -> anyhow::Result<Duration> {
     let given = given.unwrap_or(SignedDuration::from_secs(default_secs));
-    Duration::try_from(given).map_err(|_| anyhow!("{name}: {given:#} is negative; write for example 30s"))
+    Duration::try_from(given).map_err(|_negative| anyhow!("{name}: {given:#} is negative; write for example 30s"))
 }
 
 fn positive(name: &str, given: Option<SignedDuration>, default_secs: i64) -> anyhow::Result<Duration> {

@@ -67,7 +67,7 @@ impl Dispatcher {
         tokio::select! {
             biased;
             () = self.drain.draining() => None,
-            permit = self.room.clone().acquire_owned() => permit.ok(),
+            permit = Arc::clone(&self.room).acquire_owned() => permit.ok(),
         }
     }
 
@@ -82,7 +82,7 @@ impl Dispatcher {
     fn send_out(&self, messages: Vec<Message>, first: OwnedSemaphorePermit) {
         let mut first = Some(first);
         for message in messages {
-            let permit = first.take().or_else(|| self.room.clone().try_acquire_owned().ok());
+            let permit = first.take().or_else(|| Arc::clone(&self.room).try_acquire_owned().ok());
             let courier = self.courier.clone();
             self.tasks.spawn(format!("deliver {}", message.id), async move {
                 courier.deliver(message).await;
@@ -111,7 +111,9 @@ impl Courier {
         match self.store.settle(message).await {
             Ok(true) => {}
             Ok(false) => tracing::warn!(id, "the claim had lapsed; another courier has this message now"),
-            Err(error) => tracing::error!(id, %error, "the attempt was not recorded; it is made again when the claim lapses"),
+            Err(error) => {
+                tracing::error!(id, %error, "the attempt was not recorded; it is made again when the claim lapses")
+            }
         }
     }
 }
@@ -121,7 +123,9 @@ fn record(message: &mut Message, attempt: u32, outcome: &Outcome, next: &Next, n
     let (state, due_at) = match next {
         Next::Delivered => (State::Delivered, now),
         Next::Dead => (State::Dead, now),
-        Next::RetryIn(delay) => (State::Queued, now.saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX))),
+        Next::RetryIn(delay) => {
+            (State::Queued, now.saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)))
+        }
     };
     message.state = state.as_str().into();
     message.attempts = attempt.into();

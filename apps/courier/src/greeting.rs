@@ -13,9 +13,13 @@ use crate::target::Targets;
 pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let advice = match error.kind() {
-            io::ErrorKind::AddrInUse => "another program listens there; end it, or choose another address with --listen",
+            io::ErrorKind::AddrInUse => {
+                "another program listens there; end it, or choose another address with --listen"
+            }
             io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher one with --listen",
-            io::ErrorKind::AddrNotAvailable => "this machine does not have that address; choose one it has with --listen",
+            io::ErrorKind::AddrNotAvailable => {
+                "this machine does not have that address; choose one it has with --listen"
+            }
             _ => "choose another address with --listen",
         };
         anyhow!("cannot listen on {address} ({error}): {advice}")

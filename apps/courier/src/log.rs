@@ -8,8 +8,9 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Config, LogFormat};
 
 pub fn start(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log)
-        .map_err(|error| anyhow!("log: \"{}\" is not a filter: {error}; write for example warn,courier=debug", config.log))?;
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| {
+        anyhow!("log: \"{}\" is not a filter: {error}; write for example warn,courier=debug", config.log)
+    })?;
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
     match config.log_format {

@@ -72,7 +72,15 @@ const MAX_HEADER_VALUE: usize = 4096;
 
 /// Headers that courier or HTTP itself must set.
 const RESERVED: [&str; 10] = [
-    "connection", "content-length", "content-type", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding",
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
     "upgrade",
 ];
 
@@ -107,12 +115,18 @@ fn check_event(event: &str) -> Result<(), Invalid> {
     if right {
         return Ok(());
     }
-    Err(Invalid::new("event", format!("must be 1 to {MAX_EVENT} visible ASCII characters without spaces, as in \"order.paid\"")))
+    Err(Invalid::new(
+        "event",
+        format!("must be 1 to {MAX_EVENT} visible ASCII characters without spaces, as in \"order.paid\""),
+    ))
 }
 
 fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), Invalid> {
     if headers.len() > MAX_HEADERS {
-        return Err(Invalid::new("headers", format!("{} headers are too many; {MAX_HEADERS} are allowed", headers.len())));
+        return Err(Invalid::new(
+            "headers",
+            format!("{} headers are too many; {MAX_HEADERS} are allowed", headers.len()),
+        ));
     }
     for (name, value) in headers {
         let field = || format!("headers.{name}");
@@ -251,7 +265,8 @@ mod tests {
 
     #[test]
     fn a_payload_is_kept_byte_for_byte() {
-        let message = draft(r#"{"url":"https://example.com/","payload":{"b": 1.0, "a":12345678901234567890123}}"#).unwrap();
+        let message =
+            draft(r#"{"url":"https://example.com/","payload":{"b": 1.0, "a":12345678901234567890123}}"#).unwrap();
         assert_eq!(message.payload, r#"{"b": 1.0, "a":12345678901234567890123}"#);
     }
 
@@ -273,7 +288,8 @@ mod tests {
 
     #[test]
     fn a_view_reads_back_as_a_record() {
-        let mut message = draft(r#"{"url":"https://example.com/","payload":[1],"headers":{"x-a":"b"},"event":"e"}"#).unwrap();
+        let mut message =
+            draft(r#"{"url":"https://example.com/","payload":[1],"headers":{"x-a":"b"},"event":"e"}"#).unwrap();
         message.state = "dead".into();
         message.attempts = 3;
         message.last_status = Some(500);

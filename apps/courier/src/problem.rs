@@ -44,7 +44,8 @@ impl IntoResponse for Problem {
 impl From<Invalid> for Problem {
     /// 400 for what is not JSON at all, 422 for JSON that says something wrong.
     fn from(invalid: Invalid) -> Self {
-        let status = if invalid.field == Invalid::BODY { StatusCode::BAD_REQUEST } else { StatusCode::UNPROCESSABLE_ENTITY };
+        let status =
+            if invalid.field == Invalid::BODY { StatusCode::BAD_REQUEST } else { StatusCode::UNPROCESSABLE_ENTITY };
         Self::new(status, invalid.to_string()).with_field(invalid.field)
     }
 }

@@ -63,7 +63,9 @@ impl Outcome {
     pub fn complaint(&self) -> Option<String> {
         match self {
             Self::Answered { status: 200..=299, .. } => None,
-            Self::Answered { status: status @ 300..=399, .. } => Some(format!("answered {status}; redirects are not followed")),
+            Self::Answered { status: status @ 300..=399, .. } => {
+                Some(format!("answered {status}; redirects are not followed"))
+            }
             Self::Answered { status, .. } => Some(format!("answered {status}")),
             Self::Failed(why) | Self::Refused(why) => Some(why.clone()),
         }

@@ -16,8 +16,8 @@ use sqlx::AnyPool;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
 pub use self::place::Place;
-use self::writer::{Op, Writer};
 pub use self::writer::{Accepted, Key};
+use self::writer::{Op, Writer};
 use crate::message::{Message, State};
 
 /// The most operations that wait for a commit; beyond it callers wait for room.
@@ -51,10 +51,9 @@ impl Store {
         let (ops, inbox) = mpsc::channel(QUEUE);
         let changes = broadcast::Sender::new(FEED);
         let work = Arc::new(Notify::new());
-        let store = Self { pool: opened.pool.clone(), ops, changes: changes.clone(), work: work.clone() };
+        let store = Self { pool: opened.pool.clone(), ops, changes: changes.clone(), work: Arc::clone(&work) };
         let last = sqlx::query_scalar("SELECT COALESCE(MAX(changed), 0) FROM messages").fetch_one(&store.pool).await?;
-        // Not a tracked task: those are waited for before the hooks, and they write through this one. `close` ends it.
-        tokio::runtime::Handle::current().spawn(Writer::new(opened, changes, work, last).run(inbox));
+        start(Writer::new(opened, changes, work, last), inbox);
         Ok(store)
     }
 
@@ -85,7 +84,7 @@ impl Store {
 
     async fn send<T>(&self, op: impl FnOnce(oneshot::Sender<T>) -> Op) -> Result<oneshot::Receiver<T>, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.ops.send(op(reply)).await.map_err(|_| StoreError::NotCommitted)?;
+        self.ops.send(op(reply)).await.map_err(|_gone| StoreError::NotCommitted)?;
         Ok(answer)
     }
 
@@ -99,7 +98,12 @@ impl Store {
     }
 
     /// A page of messages without their payloads, newest first, older than `before`.
-    pub async fn page(&self, state: Option<State>, before: Option<&str>, limit: i64) -> Result<Vec<Message>, StoreError> {
+    pub async fn page(
+        &self,
+        state: Option<State>,
+        before: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<Message>, StoreError> {
         let query = sqlx::query_as(
             "SELECT id, url, '{}' AS headers, 'null' AS payload, event, state, attempts, created_at, due_at, changed, \
              last_status, last_error FROM messages \
@@ -148,9 +152,17 @@ impl Store {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tracked tasks are waited for before the hooks, and they write through this one; `close` ends it"
+)]
+fn start(writer: Writer, inbox: mpsc::Receiver<Op>) {
+    tokio::spawn(writer.run(inbox));
+}
+
 /// Waits for the commit. A writer that failed drops the sender.
 pub async fn answer<T>(answer: oneshot::Receiver<T>) -> Result<T, StoreError> {
-    answer.await.map_err(|_| StoreError::NotCommitted)
+    answer.await.map_err(|_gone| StoreError::NotCommitted)
 }
 
 fn now() -> i64 {

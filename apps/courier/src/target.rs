@@ -22,7 +22,9 @@ pub enum Refusal {
     Scheme(String),
     #[error("holds a user name or password; send them in \"headers\" as \"authorization\"")]
     Credentials,
-    #[error("points at {host}, {kind}; only public addresses are allowed unless courier runs with --allow-private-targets")]
+    #[error(
+        "points at {host}, {kind}; only public addresses are allowed unless courier runs with --allow-private-targets"
+    )]
     Address { host: String, kind: &'static str },
 }
 
@@ -82,7 +84,9 @@ fn inner_kind_v4(ip: Ipv4Addr) -> Option<&'static str> {
         (10, ..) | (172, 16..=31, _) | (192, 168, _) => "a private address",
         (169, 254, _) => "a link-local address",
         (100, 64..=127, _) => "a carrier-grade NAT address",
-        (192, 0, 0 | 2) | (192, 88, 99) | (198, 51, 100) | (203, 0, 113) | (198, 18 | 19, _) => "an address for special use",
+        (192, 0, 0 | 2) | (192, 88, 99) | (198, 51, 100) | (203, 0, 113) | (198, 18 | 19, _) => {
+            "an address for special use"
+        }
         (224..=239, ..) => "a multicast address",
         (240..=255, ..) => "a reserved address",
         _ => return None,
@@ -117,11 +121,46 @@ mod tests {
     #[test]
     fn inner_addresses_are_refused_in_every_dress() {
         for host in [
-            "127.0.0.1", "127.1", "0x7f.1", "2130706433", "017700000001", "0.0.0.0", "0", "10.1.2.3", "172.16.0.1", "172.31.255.255",
-            "192.168.1.1", "169.254.169.254", "100.64.0.1", "100.127.255.255", "192.0.0.8", "198.18.0.1", "224.0.0.1",
-            "255.255.255.255", "240.0.0.1", "[::]", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:a00:1]", "[::127.0.0.1]",
-            "[64:ff9b::10.0.0.1]", "[64:ff9b:1::1]", "[2002:7f00:1::]", "[2001::1]", "[2001:db8::1]", "[fc00::1]", "[fd12::1]",
-            "[fe80::1]", "[fec0::1]", "[ff02::1]", "[100::1]", "localhost", "LOCALHOST.", "a.localhost", "127.0.0.1.", "①②⑦.0.0.1",
+            "127.0.0.1",
+            "127.1",
+            "0x7f.1",
+            "2130706433",
+            "017700000001",
+            "0.0.0.0",
+            "0",
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "100.127.255.255",
+            "192.0.0.8",
+            "198.18.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "240.0.0.1",
+            "[::]",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:a00:1]",
+            "[::127.0.0.1]",
+            "[64:ff9b::10.0.0.1]",
+            "[64:ff9b:1::1]",
+            "[2002:7f00:1::]",
+            "[2001::1]",
+            "[2001:db8::1]",
+            "[fc00::1]",
+            "[fd12::1]",
+            "[fe80::1]",
+            "[fec0::1]",
+            "[ff02::1]",
+            "[100::1]",
+            "localhost",
+            "LOCALHOST.",
+            "a.localhost",
+            "127.0.0.1.",
+            "①②⑦.0.0.1",
         ] {
             let refusal = Targets::Public.check(&format!("http://{host}/hook"));
             assert!(matches!(refusal, Err(Refusal::Address { .. })), "{host}: {refusal:?}");
@@ -132,8 +171,18 @@ mod tests {
     #[test]
     fn public_addresses_and_names_are_allowed() {
         for host in [
-            "example.com", "8.8.8.8", "172.15.0.1", "172.32.0.1", "100.63.0.1", "100.128.0.1", "223.255.255.255", "[2606:4700::1111]",
-            "[::ffff:8.8.8.8]", "[64:ff9b::8.8.8.8]", "[2002:808:808::1]", "localhost.example.com",
+            "example.com",
+            "8.8.8.8",
+            "172.15.0.1",
+            "172.32.0.1",
+            "100.63.0.1",
+            "100.128.0.1",
+            "223.255.255.255",
+            "[2606:4700::1111]",
+            "[::ffff:8.8.8.8]",
+            "[64:ff9b::8.8.8.8]",
+            "[2002:808:808::1]",
+            "localhost.example.com",
         ] {
             assert!(Targets::Public.check(&format!("https://{host}/")).is_ok(), "{host}");
         }

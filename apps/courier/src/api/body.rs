@@ -28,9 +28,10 @@ pub fn expect_type(headers: &HeaderMap, allowed: &[&str]) -> Result<(), Problem>
 pub async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
     match Limited::new(body, limit).collect().await {
         Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {limit} bytes; that is the most a message may have")))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body has more than {limit} bytes; that is the most a message may have"),
+        )),
         Err(error) => Err(Problem::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}"))),
     }
 }

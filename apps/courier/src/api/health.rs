@@ -13,7 +13,7 @@ pub async fn live() -> &'static str {
 
 /// Ready until the signal, so that a balancer turns away while requests are still answered.
 pub async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
-    if app.drain.is_draining() {
+    if app.drain.is_stopping() {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this courier is ending; ask another one"));
     }
     Ok("ready\n")

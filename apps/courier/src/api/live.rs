@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::extract::ws::{CloseFrame, Message as Frame, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{CloseFrame, Message as Frame, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -52,7 +52,11 @@ fn changes(app: &App, after: Option<i64>) -> impl Stream<Item = (i64, String)> +
 }
 
 /// Events have no name, so that `EventSource.onmessage` gets them. Their ids let a browser go on where it was.
-pub async fn events(State(app): State<App>, Params(from): Params<From>, headers: HeaderMap) -> Result<Response, Problem> {
+pub async fn events(
+    State(app): State<App>,
+    Params(from): Params<From>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let after = last_event_id(&headers)?.or(from.after);
     // Said first, so that the head goes out at once and a client knows that it listens.
     let hello = Event::default().retry(COME_BACK).comment("changes follow");
@@ -65,7 +69,8 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     let Some(value) = headers.get("last-event-id").filter(|value| !value.is_empty()) else { return Ok(None) };
     let id = value.to_str().ok().and_then(|text| text.parse().ok());
     id.map(Some).ok_or_else(|| {
-        Problem::new(StatusCode::BAD_REQUEST, "must be the id of an event as it was sent, a number").with_field("last-event-id")
+        Problem::new(StatusCode::BAD_REQUEST, "must be the id of an event as it was sent, a number")
+            .with_field("last-event-id")
     })
 }
 
@@ -75,7 +80,9 @@ pub async fn feed(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let upgrade = upgrade.map_err(|_| Problem::new(StatusCode::UPGRADE_REQUIRED, "open this with a WebSocket, or use GET /v1/events"))?;
+    let upgrade = upgrade.map_err(|_not_asked_for| {
+        Problem::new(StatusCode::UPGRADE_REQUIRED, "open this with a WebSocket, or use GET /v1/events")
+    })?;
     same_origin(&headers)?;
     Ok(upgrade.on_upgrade(move |socket| talk(socket, app, from.after)))
 }
@@ -87,7 +94,10 @@ fn same_origin(headers: &HeaderMap) -> Result<(), Problem> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     match (origin.as_ref().and_then(Uri::authority), host) {
         (Some(origin), Some(host)) if origin.as_str().eq_ignore_ascii_case(host) => Ok(()),
-        _ => Err(Problem::new(StatusCode::FORBIDDEN, "pages of another origin may not read the feed").with_field("origin")),
+        _ => {
+            Err(Problem::new(StatusCode::FORBIDDEN, "pages of another origin may not read the feed")
+                .with_field("origin"))
+        }
     }
 }
 

@@ -30,7 +30,9 @@ pub async fn accept(State(app): State<App>, headers: HeaderMap, body: Body) -> R
         Accepted::New(message) => Ok(stored(StatusCode::ACCEPTED, &message.id)),
         Accepted::Known { id } => Ok(stored(StatusCode::OK, &id)),
         Accepted::KeyTaken { id } => {
-            let detail = format!("this key came before with another body and belongs to message {id}; use a new key for a new message");
+            let detail = format!(
+                "this key came before with another body and belongs to message {id}; use a new key for a new message"
+            );
             Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with_field("idempotency-key"))
         }
     }
@@ -58,7 +60,8 @@ pub async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Resp
         Ok(id) => app.store.get(&id.to_string()).await?,
         Err(_) => None,
     };
-    let message = found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("there is no message {id}")).with_field("id"))?;
+    let message = found
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("there is no message {id}")).with_field("id"))?;
     Ok(Json(message.view()).into_response())
 }
 
@@ -82,7 +85,8 @@ struct Listing<'a> {
 pub async fn list(State(app): State<App>, Params(page): Params<Page>) -> Result<Response, Problem> {
     let limit = page.limit.unwrap_or(100);
     if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, format!("limit: {limit} is not from 1 to {MAX_PAGE}")).with_field("limit"));
+        return Err(Problem::new(StatusCode::BAD_REQUEST, format!("limit: {limit} is not from 1 to {MAX_PAGE}"))
+            .with_field("limit"));
     }
     let before = page.before.map(|id| id.to_string());
     // One more than asked for tells whether there is a next page.

@@ -136,7 +136,9 @@ impl Import<'_> {
     async fn broken_off(&mut self, error: &axum::Error) -> Problem {
         let settled = self.settle().await;
         let Summary { lines, accepted, .. } = self.summary;
-        let detail = format!("the import broke off after {lines} lines, {accepted} of them accepted: {error}; lines with an id can be sent again");
+        let detail = format!(
+            "the import broke off after {lines} lines, {accepted} of them accepted: {error}; lines with an id can be sent again"
+        );
         settled.err().unwrap_or_else(|| Problem::new(StatusCode::BAD_REQUEST, detail))
     }
 }

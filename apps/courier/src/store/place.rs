@@ -69,7 +69,11 @@ impl fmt::Display for Place {
             Self::Postgres(url) => {
                 let address = url.rsplit_once('@').map_or(url.as_str(), |(_, address)| address);
                 let address = address.split('?').next().unwrap_or_default();
-                write!(f, "PostgreSQL at {}", address.trim_start_matches("postgres://").trim_start_matches("postgresql://"))
+                write!(
+                    f,
+                    "PostgreSQL at {}",
+                    address.trim_start_matches("postgres://").trim_start_matches("postgresql://")
+                )
             }
         }
     }
@@ -83,11 +87,13 @@ async fn open_file(path: &Path) -> anyhow::Result<Opened> {
         // FULL: a commit is on the disk before it is answered, power cut included. NORMAL would promise less in WAL mode.
         Box::pin(async move { sqlx::raw_sql("PRAGMA synchronous = FULL").execute(connection).await.map(drop) })
     });
-    let pool = connect(options, AnyConnectOptions::from_url(&url)?, "PRAGMA journal_mode = WAL")
-        .await
-        .map_err(|error| anyhow!("cannot open the database {}: {error:#}; name another file with --database", path.display()))?;
+    let pool =
+        connect(options, AnyConnectOptions::from_url(&url)?, "PRAGMA journal_mode = WAL").await.map_err(|error| {
+            anyhow!("cannot open the database {}: {error:#}; name another file with --database", path.display())
+        })?;
     // The lock says that nobody else is here: whoever held these claims was killed.
-    let back = sqlx::query("UPDATE messages SET state = 'queued', due_at = $1, owner = NULL WHERE state = 'delivering'");
+    let back =
+        sqlx::query("UPDATE messages SET state = 'queued', due_at = $1, owner = NULL WHERE state = 'delivering'");
     let back = back.bind(super::now()).execute(&pool).await?.rows_affected();
     if back > 0 {
         tracing::warn!(count = back, "deliveries that a kill interrupted go back to the queue");
@@ -102,7 +108,8 @@ fn lock(database: &Path) -> anyhow::Result<File> {
     path.push(".lock");
     let path = PathBuf::from(path);
     let file = File::options().create(true).append(true).open(&path);
-    let file = file.map_err(|error| anyhow!("cannot write {}: {error}; name another file with --database", path.display()))?;
+    let file =
+        file.map_err(|error| anyhow!("cannot write {}: {error}; name another file with --database", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => bail!(

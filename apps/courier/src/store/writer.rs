@@ -26,9 +26,13 @@ pub struct Key {
 pub enum Accepted {
     New(Message),
     /// This id, or this key with the same request, was stored before.
-    Known { id: String },
+    Known {
+        id: String,
+    },
     /// The key was used before, with another request.
-    KeyTaken { id: String },
+    KeyTaken {
+        id: String,
+    },
 }
 
 pub enum Op {
@@ -130,7 +134,12 @@ impl Writer {
         })
     }
 
-    async fn accept(&mut self, mut message: Message, key: Option<Key>, to: &mut AnyConnection) -> Result<Accepted, sqlx::Error> {
+    async fn accept(
+        &mut self,
+        mut message: Message,
+        key: Option<Key>,
+        to: &mut AnyConnection,
+    ) -> Result<Accepted, sqlx::Error> {
         message.changed = self.next_change();
         let insert = sqlx::query(
             "INSERT INTO messages (id, url, payload, event, headers, state, attempts, created_at, due_at, changed, \
@@ -161,7 +170,12 @@ impl Writer {
         Ok(if first == fingerprint { Accepted::Known { id } } else { Accepted::KeyTaken { id } })
     }
 
-    async fn claim(&mut self, limit: usize, lease: Duration, to: &mut AnyConnection) -> Result<Vec<Message>, sqlx::Error> {
+    async fn claim(
+        &mut self,
+        limit: usize,
+        lease: Duration,
+        to: &mut AnyConnection,
+    ) -> Result<Vec<Message>, sqlx::Error> {
         let now = super::now();
         let lapses = now.saturating_add(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);

@@ -37,7 +37,7 @@ async fn what_is_wrong_is_said_and_named() {
     let key = "k".repeat(256);
     type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16, Option<&'a str>);
     let json_type: &[(&str, &str)] = &[("content-type", JSON)];
-    let cases: &[Case] = &[
+    let cases: &[Case<'_>] = &[
         ("POST", "/v1/messages", json_type, "{", 400, Some("body")),
         ("POST", "/v1/messages", json_type, "", 400, Some("body")),
         ("POST", "/v1/messages", json_type, "{}", 422, Some("url")),
@@ -48,11 +48,25 @@ async fn what_is_wrong_is_said_and_named() {
         ("POST", "/v1/messages", json_type, r#"{"url":"http://127.0.0.1:1/","payload":1}"#, 422, Some("url")),
         ("POST", "/v1/messages", json_type, r#"{"url":"http://[::ffff:10.0.0.1]/","payload":1}"#, 422, Some("url")),
         ("POST", "/v1/messages", json_type, r#"{"url":"http://localhost/","payload":1}"#, 422, Some("url")),
-        ("POST", "/v1/messages", json_type, r#"{"url":"https://example.com/","payload":1,"evnt":"x"}"#, 422, Some("evnt")),
+        (
+            "POST",
+            "/v1/messages",
+            json_type,
+            r#"{"url":"https://example.com/","payload":1,"evnt":"x"}"#,
+            422,
+            Some("evnt"),
+        ),
         ("POST", "/v1/messages", json_type, &large, 413, None),
         ("POST", "/v1/messages", &[("content-type", "text/plain")], &good, 415, Some("content-type")),
         ("POST", "/v1/messages", &[], &good, 415, Some("content-type")),
-        ("POST", "/v1/messages", &[("content-type", JSON), ("idempotency-key", &key)], &good, 400, Some("idempotency-key")),
+        (
+            "POST",
+            "/v1/messages",
+            &[("content-type", JSON), ("idempotency-key", &key)],
+            &good,
+            400,
+            Some("idempotency-key"),
+        ),
         ("POST", "/v1/import", json_type, &good, 415, Some("content-type")),
         ("GET", "/v1/messages/no-id", &[], "", 404, Some("id")),
         ("GET", "/v1/messages/01890000-0000-7000-8000-000000000000", &[], "", 404, Some("id")),
@@ -69,7 +83,8 @@ async fn what_is_wrong_is_said_and_named() {
     ];
     for (method, path, headers, body, status, field) in cases {
         let url = format!("{}{path}", courier.base);
-        let answer = request(method.parse::<Method>().unwrap(), &url, headers, Body::from((*body).to_owned())).await.unwrap();
+        let answer =
+            request(method.parse::<Method>().unwrap(), &url, headers, Body::from((*body).to_owned())).await.unwrap();
         let case = format!("{method} {path} {body} -> {answer:?}");
         assert_eq!(answer.status, *status, "{case}");
         assert_eq!(answer.header("content-type"), "application/problem+json", "{case}");
@@ -125,7 +140,9 @@ async fn pages_hold_every_message_once_newest_first() {
     let mut next = Some("/v1/messages?limit=3".to_owned());
     while let Some(path) = next {
         let page = courier.get(&path).await.json();
-        got.extend(page["messages"].as_array().unwrap().iter().map(|message| message["id"].as_str().unwrap().to_owned()));
+        got.extend(
+            page["messages"].as_array().unwrap().iter().map(|message| message["id"].as_str().unwrap().to_owned()),
+        );
         next = page["next"].as_str().map(str::to_owned);
     }
     assert_eq!(got, want);

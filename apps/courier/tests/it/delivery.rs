@@ -17,7 +17,10 @@ async fn a_delivery_says_what_it_is_and_is_signed() {
     command.env("COURIER_SECRET", "a secret");
     let courier = Courier::spawn(command, dir.path()).await;
     let payload = r#"{"amount": 1.50, "big": 123456789012345678901234567890}"#;
-    let body = format!(r#"{{"url":"{}","event":"order.paid","headers":{{"authorization":"Bearer x"}},"payload":{payload}}}"#, receiver.url("ok"));
+    let body = format!(
+        r#"{{"url":"{}","event":"order.paid","headers":{{"authorization":"Bearer x"}},"payload":{payload}}}"#,
+        receiver.url("ok")
+    );
     let id = courier.post("/v1/messages", "application/json", body).await.json()["id"].as_str().unwrap().to_owned();
 
     let delivery = receiver.until(1).await.remove(0);
@@ -45,8 +48,12 @@ async fn a_message_that_fails_is_tried_again_and_then_dead() {
     let courier = Courier::start(dir.path(), &["--max-attempts", "3"]).await;
     let id = courier.accept(&receiver.url("fail")).await;
     let dead = courier.until_state(&id, "dead").await;
-    assert_eq!((&dead["attempts"], &dead["last_status"], &dead["last_error"]), (&json!(3), &json!(500), &json!("answered 500")));
-    let attempts: Vec<String> = receiver.all().iter().map(|delivery| delivery.header("webhook-attempt").to_owned()).collect();
+    assert_eq!(
+        (&dead["attempts"], &dead["last_status"], &dead["last_error"]),
+        (&json!(3), &json!(500), &json!("answered 500"))
+    );
+    let attempts: Vec<String> =
+        receiver.all().iter().map(|delivery| delivery.header("webhook-attempt").to_owned()).collect();
     assert_eq!(attempts, ["1", "2", "3"]);
 }
 
@@ -107,7 +114,8 @@ async fn deliveries_at_the_same_time_are_bounded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn https_targets_are_reached_and_their_certificates_checked() {
     let dir = tempfile::tempdir().unwrap();
-    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(dir.path().join("root.pem"), cert.pem()).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
     let config = rustls::ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
@@ -124,9 +132,11 @@ async fn https_targets_are_reached_and_their_certificates_checked() {
         while let Ok((socket, _)) = listener.accept().await {
             let Ok(tls) = acceptor.accept(socket).await else { continue };
             let service = hyper_util::service::TowerToHyperService::new(app.clone());
-            tokio::spawn(hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new())
-                .serve_connection(hyper_util::rt::TokioIo::new(tls), service)
-                .into_owned());
+            tokio::spawn(
+                hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new())
+                    .serve_connection(hyper_util::rt::TokioIo::new(tls), service)
+                    .into_owned(),
+            );
         }
     });
     let args = ["--allow-private-targets", "--max-attempts", "1"];

@@ -30,7 +30,7 @@ impl Load {
         let courier = watch::Sender::new(None);
         let acknowledged = Arc::new(Mutex::new(Vec::new()));
         let clients = (0..CLIENTS)
-            .map(|_| tokio::spawn(client(courier.subscribe(), acknowledged.clone(), draft(&receiver.url("slow")))))
+            .map(|_| tokio::spawn(client(courier.subscribe(), Arc::clone(&acknowledged), draft(&receiver.url("slow")))))
             .collect();
         Self { courier, acknowledged, clients }
     }
@@ -69,7 +69,9 @@ async fn client(mut courier: watch::Receiver<Option<String>>, acknowledged: Arc<
 async fn settled(courier: &Courier) {
     within("the queue is empty", async {
         for state in ["queued", "delivering"] {
-            while courier.get(&format!("/v1/messages?limit=1&state={state}")).await.json()["messages"] != serde_json::json!([]) {
+            while courier.get(&format!("/v1/messages?limit=1&state={state}")).await.json()["messages"]
+                != serde_json::json!([])
+            {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
@@ -94,7 +96,10 @@ async fn sig_9_what_was_acknowledged_survives_sigkill_and_is_delivered() {
     for round in 0..kills() {
         if round % 8 == 7 {
             // Killed while it starts, when it takes back what was under way.
-            let mut early = Courier::command(dir.path(), &["--listen", "127.0.0.1:0"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+            let mut early = Courier::command(dir.path(), &["--listen", "127.0.0.1:0"])
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
             tokio::time::sleep(Duration::from_millis(fastrand::u64(0..30))).await;
             early.kill().await.unwrap();
         }
@@ -114,7 +119,11 @@ async fn sig_9_what_was_acknowledged_survives_sigkill_and_is_delivered() {
     let counts = receiver.counts();
     let lost: Vec<_> = acknowledged.iter().filter(|id| !counts.contains_key(*id)).collect();
     let twice = counts.values().filter(|count| **count > 1).count();
-    println!("{} kills, {} acknowledged, {open} open at the last start, {twice} delivered more than once", kills(), acknowledged.len());
+    println!(
+        "{} kills, {} acknowledged, {open} open at the last start, {twice} delivered more than once",
+        kills(),
+        acknowledged.len()
+    );
     assert_eq!(lost, [""; 0], "acknowledged and never delivered");
     assert!(acknowledged.len() >= kills(), "the control: there was load, {}", acknowledged.len());
 }
@@ -144,5 +153,9 @@ async fn sig_9_sigterm_loses_nothing_and_delivers_nothing_twice() {
     assert_eq!(lost, [""; 0], "acknowledged and never delivered");
     let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
     assert!(twice.is_empty(), "delivered more than once: {twice:?}");
-    assert!(acknowledged.len() >= kills() && under_way > 0, "the control: there was load, {} and {under_way}", acknowledged.len());
+    assert!(
+        acknowledged.len() >= kills() && under_way > 0,
+        "the control: there was load, {} and {under_way}",
+        acknowledged.len()
+    );
 }

@@ -124,7 +124,9 @@ async fn ws_1_the_feed_says_goodbye_with_1001() {
         assert_eq!((change["id"].as_str(), change["state"].as_str()), (Some(id.as_str()), Some(state)));
     }
     courier.signal(Signal::TERM);
-    let Some(Ok(Message::Close(Some(goodbye)))) = within("the goodbye", socket.next()).await else { panic!("no close frame") };
+    let Some(Ok(Message::Close(Some(goodbye)))) = within("the goodbye", socket.next()).await else {
+        panic!("no close frame")
+    };
     assert_eq!(goodbye.code, CloseCode::Away);
     // The reply that the client's library sends completes it; then the connection ends without an error.
     assert!(within("the end", socket.next()).await.is_none());
@@ -140,7 +142,9 @@ async fn only_pages_of_the_same_origin_may_read_the_feed() {
         request.headers_mut().insert("origin", origin.parse().unwrap());
         match within("an answer", tokio_tungstenite::connect_async(request)).await {
             Ok(_) => assert!(allowed, "{origin}"),
-            Err(tungstenite::Error::Http(answer)) => assert_eq!((allowed, answer.status().as_u16()), (false, 403), "{origin}"),
+            Err(tungstenite::Error::Http(answer)) => {
+                assert_eq!((allowed, answer.status().as_u16()), (false, 403), "{origin}")
+            }
             Err(error) => panic!("{origin}: {error}"),
         }
     }

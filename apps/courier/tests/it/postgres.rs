@@ -36,7 +36,10 @@ impl Database {
         sqlx::any::install_default_drivers();
         let mut connection = within("a connection", AnyConnection::connect(&admin)).await.expect("the server answers");
         let name = format!("courier_{}", uuid::Uuid::now_v7().simple());
-        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await.expect("a database");
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .execute(&mut connection)
+            .await
+            .expect("a database");
         let mut url = url::Url::parse(&admin).expect("a URL");
         url.set_path(&name);
         Some(Self { url: url.into(), _server: server })
@@ -88,7 +91,8 @@ impl Drop for Server {
 /// Where `initdb` and `pg_ctl` are: on the path, or where Debian keeps them.
 fn tools() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
+    let debian =
+        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
     std::env::split_paths(&path).chain(debian).find(|dir| dir.join("initdb").exists() && dir.join("pg_ctl").exists())
 }
 

@@ -17,15 +17,27 @@ async fn what_keeps_it_from_starting_is_said_in_one_line_with_advice() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     std::fs::write(dir.path().join("wrong.toml"), "listen = \"127.0.0.1:0\"\ngrase = \"5s\"\n").unwrap();
-    std::fs::write(dir.path().join("no.db"), "this is no database, whatever its name says; it is long enough to be read").unwrap();
+    std::fs::write(
+        dir.path().join("no.db"),
+        "this is no database, whatever its name says; it is long enough to be read",
+    )
+    .unwrap();
     for (args, env, said) in [
         (&["--listen", &taken][..], &[][..], "choose another address with --listen"),
         (&["--config", "wrong.toml"], &[], "wrong.toml: line 2: unknown field `grase`"),
         (&["--config", "missing.toml"], &[], "cannot read missing.toml"),
         (&["--listen", "127.0.0.1:0", "--database", "no.db"], &[], "cannot open the database"),
         (&["--listen", "127.0.0.1:0", "--database", "no/where.db"], &[], "name another file with --database"),
-        (&["--listen", "127.0.0.1:0", "--database", "postgres://127.0.0.1:1/x"], &[], "check DATABASE_URL and that the server runs"),
-        (&["--listen", "127.0.0.1:0"], &[("DATABASE_URL", "mysql://host/name")], "neither the path of a file nor postgres://"),
+        (
+            &["--listen", "127.0.0.1:0", "--database", "postgres://127.0.0.1:1/x"],
+            &[],
+            "check DATABASE_URL and that the server runs",
+        ),
+        (
+            &["--listen", "127.0.0.1:0"],
+            &[("DATABASE_URL", "mysql://host/name")],
+            "neither the path of a file nor postgres://",
+        ),
         (&["--listen", "127.0.0.1:0"], &[("COURIER_SECRET", "whsec_%%")], "secret: "),
         (&["--concurrency", "0"], &[], "concurrency: must be at least 1"),
         (&["--log", "a=b=c"], &[], "is not a filter"),
@@ -53,7 +65,9 @@ async fn two_couriers_do_not_share_a_file() {
 async fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("courier.toml"), "database = \"file.db\"\nlog_format = \"json\"\n").unwrap();
-    for (flag, env, made) in [(Some("flag.db"), Some("env.db"), "flag.db"), (None, Some("env.db"), "env.db"), (None, None, "file.db")] {
+    for (flag, env, made) in
+        [(Some("flag.db"), Some("env.db"), "flag.db"), (None, Some("env.db"), "env.db"), (None, None, "file.db")]
+    {
         let mut command = Courier::command(dir.path(), &["--config", "courier.toml"]);
         command.args(flag.map(|path| ["--database", path]).into_iter().flatten());
         command.envs(env.map(|path| ("DATABASE_URL", path)));

@@ -21,7 +21,13 @@ async fn what_is_exported_can_be_imported_and_is_the_same() {
         courier.accept(&receiver.url(if number % 10 == 0 { "fail" } else { "ok" })).await;
     }
     within("all are settled", async {
-        while courier.get("/v1/export").await.text().lines().any(|line| line.contains("\"queued\"") || line.contains("\"delivering\"")) {}
+        while courier
+            .get("/v1/export")
+            .await
+            .text()
+            .lines()
+            .any(|line| line.contains("\"queued\"") || line.contains("\"delivering\""))
+        {}
     })
     .await;
     let export = courier.get("/v1/export").await;
@@ -44,12 +50,16 @@ async fn wrong_lines_are_named_by_number_and_do_not_stop_the_rest() {
     let courier = Courier::start(dir.path(), &["--body-limit", "400"]).await;
     let good = draft(&receiver.url("ok"));
     let long = format!(r#"{{"url":"https://example.com/","payload":"{}"}}"#, "x".repeat(400));
-    let lines = [good.as_str(), "", "{", "{\"payload\":1}", &long, "{\"url\":\"http://[bad/\",\"payload\":1}", &good].join("\n");
+    let lines = [good.as_str(), "", "{", "{\"payload\":1}", &long, "{\"url\":\"http://[bad/\",\"payload\":1}", &good]
+        .join("\n");
     let answer = courier.post("/v1/import", NDJSON, lines).await;
     assert_eq!(answer.status, 200);
     let summary = answer.json();
     assert_eq!((&summary["lines"], &summary["accepted"], &summary["failed"]), (&json!(6), &json!(2), &json!(4)));
-    let named: Vec<(u64, &str)> = summary["errors"].as_array().unwrap().iter()
+    let named: Vec<(u64, &str)> = summary["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
         .map(|error| (error["line"].as_u64().unwrap(), error["field"].as_str().unwrap()))
         .collect();
     assert_eq!(named, [(3, "body"), (4, "url"), (5, "line"), (6, "url")]);
@@ -64,7 +74,9 @@ async fn req_4_an_import_under_way_at_the_signal_is_finished() {
     let mut courier = Courier::start(dir.path(), &[]).await;
     let line = Bytes::from(draft(&receiver.url("ok")) + "\n");
     let (lines, body) = tokio::sync::mpsc::channel::<Bytes>(1);
-    let body = Body::from_stream(stream::unfold(body, async |mut body| body.recv().await.map(|line| (Ok::<_, Infallible>(line), body))));
+    let body = Body::from_stream(stream::unfold(body, async |mut body| {
+        body.recv().await.map(|line| (Ok::<_, Infallible>(line), body))
+    }));
     let url = format!("{}/v1/import", courier.base);
     let answer = tokio::spawn(async move { request(Method::POST, &url, &[("content-type", NDJSON)], body).await });
     // A whole group, so that it is committed and delivered: the proof that the import is under way.

@@ -40,7 +40,8 @@ impl Courier {
     pub async fn spawn(mut command: Command, dir: &Path) -> Self {
         let log = dir.join("log");
         let file = std::fs::File::options().create(true).append(true).open(&log).expect("a log file");
-        let mut child = command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(file).spawn().expect("courier");
+        let mut child =
+            command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(file).spawn().expect("courier");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let first = within("the greeting", lines.next_line()).await.expect("readable");
         let base = first.as_deref().and_then(|line| line.split_whitespace().find(|word| word.starts_with("http://")));

@@ -31,7 +31,12 @@ impl Answer {
 }
 
 /// One request; an error when the connection gave none or half of an answer.
-pub async fn request(method: Method, url: &str, headers: &[(&str, &str)], body: Body) -> Result<Answer, hyper_util::client::legacy::Error> {
+pub async fn request(
+    method: Method,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: Body,
+) -> Result<Answer, hyper_util::client::legacy::Error> {
     let mut request = Request::builder().method(method).uri(url);
     for (name, value) in headers {
         request = request.header(*name, *value);

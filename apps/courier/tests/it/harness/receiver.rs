@@ -106,7 +106,12 @@ impl Drop for Receiver {
     }
 }
 
-async fn receive(State(records): State<Records>, Path(what): Path<String>, headers: HeaderMap, body: String) -> Response {
+async fn receive(
+    State(records): State<Records>,
+    Path(what): Path<String>,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
     let now = records.at_once.fetch_add(1, Ordering::SeqCst) + 1;
     records.most_at_once.fetch_max(now, Ordering::SeqCst);
     records.deliveries.send_modify(|deliveries| deliveries.push(Delivery { headers, body }));
