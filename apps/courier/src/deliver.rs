@@ -127,7 +127,7 @@ fn record(message: &mut Message, attempt: u32, outcome: &Outcome, next: &Next, n
             (State::Queued, now.saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)))
         }
     };
-    message.state = state.as_str().into();
+    message.state = state;
     message.attempts = attempt.into();
     message.due_at = due_at;
     message.last_status = outcome.status().map(i64::from);
@@ -155,13 +155,20 @@ mod tests {
         let fresh = draft.check(Targets::Public).unwrap();
         let answered = |status| Outcome::Answered { status, retry_after: None };
         for (outcome, next, state, due_at, status, error) in [
-            (answered(204), Next::Delivered, "delivered", 1000, Some(204), None),
-            (answered(500), Next::RetryIn(Duration::from_secs(2)), "queued", 3000, Some(500), Some("answered 500")),
-            (Outcome::Failed("no route".into()), Next::Dead, "dead", 1000, None, Some("no route")),
+            (answered(204), Next::Delivered, State::Delivered, 1000, Some(204), None),
+            (
+                answered(500),
+                Next::RetryIn(Duration::from_secs(2)),
+                State::Queued,
+                3000,
+                Some(500),
+                Some("answered 500"),
+            ),
+            (Outcome::Failed("no route".into()), Next::Dead, State::Dead, 1000, None, Some("no route")),
         ] {
             let mut message = fresh.clone();
             record(&mut message, 3, &outcome, &next, 1000);
-            assert_eq!((message.state.as_str(), message.attempts, message.due_at), (state, 3, due_at));
+            assert_eq!((message.state, message.attempts, message.due_at), (state, 3, due_at));
             assert_eq!((message.last_status, message.last_error.as_deref()), (status, error));
         }
     }

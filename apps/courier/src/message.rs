@@ -37,6 +37,16 @@ impl State {
     }
 }
 
+impl TryFrom<String> for State {
+    type Error = String;
+
+    /// Reads what the database holds. Its own check keeps out what is no state.
+    fn try_from(text: String) -> Result<Self, String> {
+        let all = [Self::Queued, Self::Delivering, Self::Delivered, Self::Dead];
+        all.into_iter().find(|state| state.as_str() == text).ok_or(text)
+    }
+}
+
 /// What is wrong with a field, and what would be right.
 #[derive(Debug, thiserror::Error)]
 #[error("{field}: {detail}")]
@@ -99,7 +109,7 @@ impl Draft {
             payload: Box::<str>::from(self.payload).into(),
             event: self.event,
             headers: serde_json::to_string(&self.headers).unwrap_or_default(),
-            state: State::Queued.as_str().into(),
+            state: State::Queued,
             attempts: 0,
             created_at: now,
             due_at: now,
@@ -152,7 +162,8 @@ pub struct Message {
     pub payload: String,
     pub event: Option<String>,
     pub headers: String,
-    pub state: String,
+    #[sqlx(try_from = "String")]
+    pub state: State,
     pub attempts: i64,
     pub created_at: i64,
     pub due_at: i64,
@@ -172,7 +183,7 @@ pub struct View<'a> {
     headers: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
-    state: &'a str,
+    state: State,
     attempts: i64,
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,10 +203,10 @@ impl Message {
             event: self.event.as_deref(),
             headers: None,
             payload: None,
-            state: &self.state,
+            state: self.state,
             attempts: self.attempts,
             created_at: rfc3339(self.created_at),
-            next_attempt_at: (self.state == State::Queued.as_str()).then(|| rfc3339(self.due_at)),
+            next_attempt_at: (self.state == State::Queued).then(|| rfc3339(self.due_at)),
             last_status: self.last_status,
             last_error: self.last_error.as_deref(),
         }
@@ -239,8 +250,8 @@ impl Record {
         if let Some(id) = self.id {
             message.id = id.to_string();
         }
-        if let Some(State::Delivered | State::Dead) = self.state {
-            message.state = self.state.map(State::as_str).unwrap_or_default().into();
+        if let Some(end @ (State::Delivered | State::Dead)) = self.state {
+            message.state = end;
         }
         if let Some(at) = self.created_at {
             message.created_at = at.as_millisecond();
@@ -290,7 +301,7 @@ mod tests {
     fn a_view_reads_back_as_a_record() {
         let mut message =
             draft(r#"{"url":"https://example.com/","payload":[1],"headers":{"x-a":"b"},"event":"e"}"#).unwrap();
-        message.state = "dead".into();
+        message.state = State::Dead;
         message.attempts = 3;
         message.last_status = Some(500);
         let line = serde_json::to_string(&message.view()).unwrap();

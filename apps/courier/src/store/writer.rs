@@ -152,7 +152,7 @@ impl Writer {
             .bind(message.payload.clone())
             .bind(message.event.clone())
             .bind(message.headers.clone())
-            .bind(message.state.clone())
+            .bind(message.state.as_str())
             .bind(message.attempts)
             .bind(message.created_at)
             .bind(message.due_at)
@@ -190,7 +190,7 @@ impl Writer {
              owner = NULL WHERE id = $7 AND owner = $8",
         );
         let settle = settle
-            .bind(message.state.clone())
+            .bind(message.state.as_str())
             .bind(message.attempts)
             .bind(message.due_at)
             .bind(message.changed)

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
+use sqlx::{AnyConnection, Connection};
 
 use crate::harness::{Courier, Receiver, get, within};
 
@@ -83,4 +84,26 @@ async fn readiness_turns_with_the_signal_and_liveness_does_not() {
     tokio::time::sleep(std::time::Duration::from_millis(400)).await;
     courier.signal(Signal::TERM);
     assert_eq!(courier.ended().await.code(), Some(0), "{}", courier.log());
+}
+
+/// The start is held up by a lock on the database, so that the signal surely comes before anything is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn sig_2_a_signal_during_the_start_ends_it_with_0_and_the_database_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    Courier::start(dir.path(), &[]).await.land().await;
+    sqlx::any::install_default_drivers();
+    let url = format!("sqlite://{}", dir.path().join("courier.db").display());
+    let mut other = AnyConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+
+    std::fs::remove_file(dir.path().join("courier.db.lock")).unwrap();
+    let mut courier = Courier::command(dir.path(), &["--listen", "127.0.0.1:0"]).spawn().unwrap();
+    within("courier is at its database", async { while !dir.path().join("courier.db.lock").exists() {} }).await;
+    let pid = courier.id().and_then(|id| Pid::from_raw(id.cast_signed())).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    let status = within("the end", courier.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(leftovers(dir.path()), [""; 0]);
 }
