@@ -3,16 +3,15 @@
 //! `COURIER_KILLS` says how often; a few times by default, 200 in CI.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Method;
 use tokio::sync::watch;
 
-use crate::harness::{Courier, Receiver, draft, request, within};
+use crate::harness::{Courier, Receiver, Session, draft, within};
 
-const CLIENTS: usize = 4;
+const CLIENTS: usize = 16;
 
 fn kills() -> usize {
     std::env::var("COURIER_KILLS").map_or(10, |text| text.parse().expect("COURIER_KILLS is a number"))
@@ -21,16 +20,16 @@ fn kills() -> usize {
 /// Clients that send without pause to whichever courier there is, and note what was acknowledged.
 struct Load {
     courier: watch::Sender<Option<String>>,
-    acknowledged: Arc<Mutex<Vec<String>>>,
+    acknowledged: watch::Sender<Vec<String>>,
     clients: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Load {
     fn start(receiver: &Receiver) -> Self {
         let courier = watch::Sender::new(None);
-        let acknowledged = Arc::new(Mutex::new(Vec::new()));
+        let acknowledged = watch::Sender::new(Vec::new());
         let clients = (0..CLIENTS)
-            .map(|_| tokio::spawn(client(courier.subscribe(), Arc::clone(&acknowledged), draft(&receiver.url("slow")))))
+            .map(|_| tokio::spawn(client(courier.subscribe(), acknowledged.clone(), draft(&receiver.url("slow")))))
             .collect();
         Self { courier, acknowledged, clients }
     }
@@ -39,25 +38,36 @@ impl Load {
         self.courier.send_replace(courier.map(|courier| courier.base.clone()));
     }
 
+    /// A random moment: some time, or right after some acknowledgement, when a promise that was given too early would show.
+    async fn some_moment(&self) {
+        let mut acknowledged = self.acknowledged.subscribe();
+        let enough = acknowledged.borrow().len() + fastrand::usize(1..40);
+        tokio::select! {
+            _ = acknowledged.wait_for(|ids| ids.len() >= enough) => {}
+            () = tokio::time::sleep(Duration::from_millis(fastrand::u64(0..250))) => {}
+        }
+    }
+
     /// Stops the clients and tells what was acknowledged.
     async fn stop(self) -> Vec<String> {
         drop(self.courier);
         for client in self.clients {
             within("a client ends", client).await.expect("no panic");
         }
-        self.acknowledged.lock().unwrap().clone()
+        self.acknowledged.borrow().clone()
     }
 }
 
-async fn client(mut courier: watch::Receiver<Option<String>>, acknowledged: Arc<Mutex<Vec<String>>>, draft: String) {
+async fn client(mut courier: watch::Receiver<Option<String>>, acknowledged: watch::Sender<Vec<String>>, draft: String) {
+    let session = Session::new();
     while let Ok(base) = courier.wait_for(Option::is_some).await.map(|base| base.clone().unwrap()) {
         let url = format!("{base}/v1/messages");
-        let answer = request(Method::POST, &url, &[("content-type", "application/json")], Body::from(draft.clone()));
+        let answer =
+            session.request(Method::POST, &url, &[("content-type", "application/json")], Body::from(draft.clone()));
         match within("an answer or an error", answer).await {
             Ok(answer) if answer.status == 202 => {
-                // A body that broke off would name no message; the status alone is the promise, so this counts as one.
                 let id = answer.json()["id"].as_str().unwrap().to_owned();
-                acknowledged.lock().unwrap().push(id);
+                acknowledged.send_modify(|ids| ids.push(id));
             }
             Ok(answer) => assert_eq!(answer.status, 503, "{answer:?}"),
             Err(_) => tokio::time::sleep(Duration::from_millis(1)).await, // killed, or not there yet
@@ -83,11 +93,6 @@ async fn start(dir: &Path) -> Courier {
     Courier::start(dir, &["--log", "warn"]).await
 }
 
-/// The random moment. Not a wait for something: when it falls is what is tried.
-async fn some_time() {
-    tokio::time::sleep(Duration::from_millis(fastrand::u64(0..120))).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn sig_9_what_was_acknowledged_survives_sigkill_and_is_delivered() {
     let dir = tempfile::tempdir().unwrap();
@@ -105,7 +110,7 @@ async fn sig_9_what_was_acknowledged_survives_sigkill_and_is_delivered() {
         }
         let mut courier = start(dir.path()).await;
         load.send_to(Some(&courier));
-        some_time().await;
+        load.some_moment().await;
         courier.kill().await;
         load.send_to(None);
     }
@@ -137,7 +142,7 @@ async fn sig_9_sigterm_loses_nothing_and_delivers_nothing_twice() {
     for _ in 0..kills() {
         let mut courier = start(dir.path()).await;
         load.send_to(Some(&courier));
-        some_time().await;
+        load.some_moment().await;
         let begun = receiver.all().len();
         courier.land().await;
         under_way += usize::from(receiver.all().len() > begun);

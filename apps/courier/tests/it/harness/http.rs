@@ -1,9 +1,12 @@
-//! A plain HTTP client: one connection a request, so that tests do not depend on one another's connections.
+//! A plain HTTP client.
+
+use std::error::Error;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
@@ -30,21 +33,41 @@ impl Answer {
     }
 }
 
-/// One request; an error when the connection gave none or half of an answer.
+/// A client that keeps its connections, for load.
+#[derive(Clone)]
+pub struct Session(Client<HttpConnector, Body>);
+
+impl Session {
+    pub fn new() -> Self {
+        Self(Client::builder(TokioExecutor::new()).build_http())
+    }
+
+    /// One request; an error when the connection gave none or half of an answer.
+    pub async fn request(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+        let mut request = Request::builder().method(method).uri(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (head, body) = self.0.request(request.body(body)?).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+    }
+}
+
+/// One request on a connection of its own, so that tests do not depend on one another's connections.
 pub async fn request(
     method: Method,
     url: &str,
     headers: &[(&str, &str)],
     body: Body,
-) -> Result<Answer, hyper_util::client::legacy::Error> {
-    let mut request = Request::builder().method(method).uri(url);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http::<Body>();
-    let (head, body) = client.request(request.body(body).expect("a request")).await?.into_parts();
-    let body = body.collect().await.map(|whole| whole.to_bytes()).unwrap_or_default();
-    Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+    Session::new().request(method, url, headers, body).await
 }
 
 pub async fn get(url: &str) -> Answer {

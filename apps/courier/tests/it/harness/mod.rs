@@ -8,7 +8,7 @@ use std::future::Future;
 use std::time::Duration;
 
 pub use self::courier::Courier;
-pub use self::http::{Answer, get, post, request};
+pub use self::http::{Answer, Session, get, post, request};
 pub use self::receiver::Receiver;
 
 /// The most that anything in these tests may take. Reached only when something is broken.
