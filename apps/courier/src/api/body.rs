@@ -1,6 +1,6 @@
 //! Reading what clients send, with errors that name the field.
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::FromRequestParts;
 use axum::extract::Query;
 use axum::http::request::Parts;
@@ -24,14 +24,18 @@ pub fn expect_type(headers: &HeaderMap, allowed: &[&str]) -> Result<(), Problem>
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).with_field("content-type"))
 }
 
-/// Reads a whole body that may have at most `limit` bytes.
+/// Reads a whole body that may have at most `limit` bytes. One that says that it is longer is not even begun.
 pub async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    let too_long = || {
+        let detail = format!("the body has more than {limit} bytes; that is the most a message may have");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    };
+    if usize::try_from(body.size_hint().lower()).is_ok_and(|least| least > limit) {
+        return Err(too_long());
+    }
     match Limited::new(body, limit).collect().await {
         Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body has more than {limit} bytes; that is the most a message may have"),
-        )),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_long()),
         Err(error) => Err(Problem::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}"))),
     }
 }

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -54,14 +55,15 @@ fn idempotency_key(headers: &HeaderMap, body: &[u8]) -> Result<Option<Key>, Prob
     Ok(Some(Key { key: key.to_owned(), fingerprint: URL_SAFE_NO_PAD.encode(digest) }))
 }
 
-pub async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub async fn show(State(app): State<App>, path: Result<Path<String>, PathRejection>) -> Result<Response, Problem> {
+    let id = path.map(|Path(id)| id).unwrap_or_default();
     // Parsed and written again: ids are stored in one form, and upper case finds them too.
     let found = match id.parse::<Uuid>() {
         Ok(id) => app.store.get(&id.to_string()).await?,
         Err(_) => None,
     };
     let message = found
-        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("there is no message {id}")).with_field("id"))?;
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("there is no message \"{id}\"")).with_field("id"))?;
     Ok(Json(message.view()).into_response())
 }
 

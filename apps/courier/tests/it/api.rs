@@ -68,6 +68,7 @@ async fn what_is_wrong_is_said_and_named() {
             Some("idempotency-key"),
         ),
         ("POST", "/v1/import", json_type, &good, 415, Some("content-type")),
+        ("GET", "/v1/messages/%ff", &[], "", 404, Some("id")),
         ("GET", "/v1/messages/no-id", &[], "", 404, Some("id")),
         ("GET", "/v1/messages/01890000-0000-7000-8000-000000000000", &[], "", 404, Some("id")),
         ("GET", "/v1/messages?state=lost", &[], "", 400, Some("state")),
@@ -162,4 +163,14 @@ async fn the_front_page_lists_the_endpoints_and_health_is_well() {
         assert!(front.text().contains(path), "{path}");
     }
     assert_eq!((courier.get("/livez").await.status, courier.get("/readyz").await.status), (200, 200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_say_its_length_is_read_up_to_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let courier = Courier::start(dir.path(), &["--body-limit", "500"]).await;
+    let endless = futures_util::stream::repeat_with(|| Ok::<_, std::convert::Infallible>("x".repeat(100)));
+    let url = format!("{}/v1/messages", courier.base);
+    let answer = request(Method::POST, &url, &[("content-type", JSON)], Body::from_stream(endless)).await.unwrap();
+    assert_eq!(answer.status, 413);
 }
