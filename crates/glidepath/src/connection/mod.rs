@@ -16,6 +16,7 @@ mod entry;
 mod frames;
 mod io;
 mod linger;
+mod registry;
 mod service;
 mod upgraded;
 
@@ -29,11 +30,11 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-pub(crate) use self::entry::{Entry, Registry, Stage};
+pub(crate) use self::registry::{Registry, Stage};
 pub use self::service::App;
 
 use self::detect::{Protocol, detect};
-use self::entry::{End, Nudge, State};
+use self::entry::{End, Entry, Nudge, State};
 use self::io::Io;
 use self::linger::{Patience, turnaround};
 use self::service::Tracked;
@@ -110,7 +111,7 @@ impl Next {
 
 impl<A: App> Connection<A> {
     pub(crate) fn new(stream: Stream, app: A, registry: &Arc<Registry>) -> Self {
-        let entry = registry.enter(stream.peer());
+        let entry = registry.enter();
         Self { entry, life: Life::Fresh { stream, app, first: BytesMut::new() }, timer: None, registered: false }
     }
 

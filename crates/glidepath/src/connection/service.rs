@@ -13,7 +13,8 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::entry::{Entry, RequestEnd, Stage};
+use super::entry::{Entry, RequestEnd};
+use super::registry::Stage;
 use super::upgraded::Upgrade;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -212,7 +213,7 @@ impl<A: App> Future for TrackedCall<A> {
         let switches = status == StatusCode::SWITCHING_PROTOCOLS || (*this.connect && status.is_success());
         if *this.http1 && switches {
             // It says `Connection: upgrade`, and has no further response on its connection.
-            guard.entry.upgrade(upgrade(&response));
+            guard.entry.upgrade(guard.key, upgrade(&response));
         } else if *this.http1 && guard.entry.stage() >= Stage::TurnAway {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
