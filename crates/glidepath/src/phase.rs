@@ -7,7 +7,7 @@
 //! Armed -> Serving -> LameDuck -> Draining -> Cutting -> Closing -> Ended
 //! ```
 //!
-//! Invariants, held by the property tests below and by `tests/model.rs`:
+//! Invariants, held by the property tests in `phase/tests.rs` and by the model check in `phase/model.rs`:
 //! 1. phases only go forward;
 //! 2. no command is given twice;
 //! 3. once stopped, every run reaches `Ended`, at the latest at the deadline plus its margin;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::plan::{CUT_MARGIN, FORCE_MARGIN, PROCESS_MARGIN, Plan};
+use crate::plan::{COUNT_MARGIN, CUT_MARGIN, FORCE_MARGIN, PROCESS_MARGIN, Plan};
 
 /// Where a service is in its life. Ordered: a later phase is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -137,14 +137,31 @@ pub(crate) struct Ends {
     pub(crate) began: Moment,
     /// When work in flight must have finished; what has not gets its final answer.
     pub(crate) work_by: Moment,
-    /// When the hooks must have finished.
-    pub(crate) hooks_by: Moment,
+    /// What hooks keep after that, even when the work was cut.
+    pub(crate) kept: Duration,
 }
 
 impl Ends {
-    fn plan(plan: &Plan, left: Left, now: Moment) -> Self {
+    fn plan(plan: &Plan, left: Left, began: Moment) -> Self {
         let kept = if left.hooks == 0 { Duration::ZERO } else { plan.hook_slice() };
-        Self { began: now, work_by: now + (plan.grace - kept), hooks_by: now + plan.grace }
+        Self { began, work_by: began + (plan.grace - kept), kept }
+    }
+
+    /// When the hooks must have finished.
+    fn hooks_by(self) -> Moment {
+        self.work_by + self.kept
+    }
+
+    /// Ends the work now. Gives nobody more time than before.
+    fn hurried(self, kept: Duration, now: Moment) -> Self {
+        let work_by = self.work_by.min(now);
+        Self { began: self.began, work_by, kept: kept.min(self.hooks_by() - work_by) }
+    }
+
+    /// Until when hooks may run that begin now. What a cut took is given back: it must not come out of their slice.
+    fn hooks_until(self, now: Moment) -> Moment {
+        let by = self.hooks_by();
+        (now + self.kept).clamp(by, by + CUT_MARGIN + COUNT_MARGIN)
     }
 }
 
@@ -153,18 +170,35 @@ impl Ends {
 pub(crate) enum State {
     Armed,
     Serving,
-    LameDuck { until: Moment },
-    Draining { ends: Ends },
+    LameDuck {
+        until: Moment,
+    },
+    Draining {
+        ends: Ends,
+    },
     /// Past the deadline, or forced: final answers are leaving.
-    Cutting { ends: Ends, until: Moment, ending: Ending },
+    Cutting {
+        ends: Ends,
+        until: Moment,
+        ending: Ending,
+    },
     /// As before, and the sockets are cut; waiting for them to be counted.
-    Counting { ends: Ends, until: Moment, ending: Ending },
-    Closing { until: Moment, ending: Ending },
-    Ended { ending: Ending },
+    Counting {
+        ends: Ends,
+        until: Moment,
+        ending: Ending,
+    },
+    Closing {
+        until: Moment,
+        ending: Ending,
+    },
+    Ended {
+        ending: Ending,
+    },
 }
 
 /// The core: a state, the plan, and who asked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Core {
     plan: Plan,
     state: State,
@@ -201,7 +235,7 @@ impl Core {
     /// The deadline that is running.
     pub(crate) fn deadline(&self) -> Option<Moment> {
         match self.state {
-            State::Draining { ends } => Some(ends.hooks_by),
+            State::Draining { ends } => Some(ends.hooks_by()),
             _ => self.wakes_at(),
         }
     }
@@ -280,6 +314,10 @@ impl Core {
     }
 
     fn end_now(&mut self, ending: Ending, now: Moment, commands: &mut Vec<Command>) {
+        // Who forced the end is named by the exit code, whatever fails or asks after that.
+        if matches!(self.ending(), Ending::Forced(_)) || self.ending() == ending {
+            return;
+        }
         let margin = match ending {
             Ending::Forced(cause) => {
                 self.cause.get_or_insert(cause);
@@ -289,38 +327,39 @@ impl Core {
         };
         let ends_at = now + margin;
         self.process_ends_at = Some(self.process_ends_at.map_or(ends_at, |at| at.min(ends_at)));
+        // A failed server still closes its databases; a forced end does not wait for them.
+        let kept = if ending == Ending::Failed { self.plan.hook_slice() } else { Duration::ZERO };
+        let at_once = Ends { began: now, work_by: now, kept };
         let ends = match self.state {
-            State::Draining { ends } => ends,
-            // The last part of a cut is short enough to be left as it is; only its reason changes.
+            State::Draining { ends } => ends.hurried(kept, now),
+            // The last part of a cut is short enough to be left as it is.
             State::Cutting { ends, until, .. } => {
-                self.state = State::Cutting { ends, until: until.min(now + FORCE_MARGIN), ending };
+                self.state = State::Cutting { ends: ends.hurried(kept, now), until, ending };
                 return;
             }
             State::Counting { ends, until, .. } => {
-                self.state = State::Counting { ends, until: until.min(now + FORCE_MARGIN), ending };
+                self.state = State::Counting { ends: ends.hurried(kept, now), until, ending };
+                return;
+            }
+            State::Closing { until, .. } if ending == Ending::Failed => {
+                self.state = State::Closing { until, ending };
                 return;
             }
             State::Closing { .. } => {
-                commands.push(Command::AbortHooks);
-                commands.push(Command::Finish);
+                commands.extend([Command::AbortHooks, Command::Finish]);
                 self.state = State::Ended { ending };
                 return;
             }
             State::LameDuck { .. } => {
                 commands.extend([Command::Seal, Command::Drain]);
-                Ends { began: now, work_by: now, hooks_by: now }
+                at_once
             }
             State::Armed | State::Serving | State::Ended { .. } => {
                 commands.extend([Command::TurnAway, Command::Seal, Command::Drain]);
-                Ends { began: now, work_by: now, hooks_by: now }
+                at_once
             }
         };
         commands.push(Command::Answer);
-        // A failed server still closes its databases; a forced end does not wait for them.
-        let ends = match ending {
-            Ending::Failed => Ends { hooks_by: now + self.plan.hook_slice(), ..ends },
-            _ => Ends { hooks_by: now, ..ends },
-        };
         self.state = State::Cutting { ends, until: now + CUT_MARGIN, ending };
     }
 
@@ -339,7 +378,7 @@ impl Core {
             }
             State::Cutting { ends, until, ending } if now >= until => {
                 commands.push(Command::Cut);
-                self.state = State::Counting { ends, until: now + CUT_MARGIN / 2, ending };
+                self.state = State::Counting { ends, until: now + COUNT_MARGIN, ending };
             }
             State::Counting { ends, until, ending } if left.work() == 0 || now >= until => {
                 self.close(ends, ending, left, now, commands);
@@ -358,7 +397,7 @@ impl Core {
     }
 
     fn close(&mut self, ends: Ends, ending: Ending, left: Left, now: Moment, commands: &mut Vec<Command>) {
-        let until = ends.hooks_by;
+        let until = ends.hooks_until(now);
         if left.hooks > 0 && now < until {
             commands.push(Command::RunHooks { until });
         }

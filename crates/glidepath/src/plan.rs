@@ -5,9 +5,12 @@ use std::time::Duration;
 /// After the deadline, what is left to write final answers (503, GOAWAY, Close) before sockets are cut.
 pub(crate) const CUT_MARGIN: Duration = Duration::from_millis(150);
 
+/// After the cut, what is left for the cut connections to be counted.
+pub(crate) const COUNT_MARGIN: Duration = Duration::from_millis(75);
+
 /// How long after the deadline the process itself is ended if it is still there.
 ///
-/// Later than [`CUT_MARGIN`], so that an end that goes as planned never meets it; earlier than the half second
+/// Later than [`CUT_MARGIN`] and [`COUNT_MARGIN`] together, so that an end that goes as planned never meets it; earlier than the half second
 /// that END-1 promises.
 pub(crate) const PROCESS_MARGIN: Duration = Duration::from_millis(350);
 
@@ -15,7 +18,7 @@ pub(crate) const PROCESS_MARGIN: Duration = Duration::from_millis(350);
 pub(crate) const FORCE_MARGIN: Duration = Duration::from_millis(500);
 
 /// All durations of a service's life. The defaults are those of SPEC.md.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Plan {
     /// After the signal, how long the service still accepts so that balancers can turn away.
     pub(crate) lame_duck: Duration,
