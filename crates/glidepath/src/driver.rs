@@ -67,7 +67,8 @@ impl Shared {
             inner: Mutex::new(Inner { core: Core::new(plan), commands: VecDeque::new(), stopped: None }),
             changed,
             phase: watch::Sender::new(Phase::Armed),
-            listeners: AtomicUsize::new(0),
+            // The server that has not come yet: an end that begins before it waits for it, and for what it still registers.
+            listeners: AtomicUsize::new(1),
             serves: AtomicBool::new(false),
             hooks: Hooks::default(),
             drain: Drain::default(),

@@ -69,7 +69,7 @@ pub(crate) enum Cause {
 /// Something that happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Event {
-    /// The listeners stand and the server runs.
+    /// The listeners stand and the server runs; it has set its plan. Once.
     Serve,
     /// Begin the end; nothing if it has begun.
     Begin(Cause),
@@ -86,6 +86,7 @@ pub(crate) enum Event {
 /// What is left to do. The driver counts it anew for every step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Left {
+    /// Not sealed yet. A server that has not come counts as one: no end is complete before it has.
     pub(crate) listeners: usize,
     pub(crate) connections: usize,
     pub(crate) tasks: usize,
@@ -203,16 +204,18 @@ pub(crate) struct Core {
     plan: Plan,
     state: State,
     cause: Option<Cause>,
+    /// The server has come, and with it the plan.
+    served: bool,
     /// When a process that is still there is ended by force.
     process_ends_at: Option<Moment>,
 }
 
 impl Core {
     pub(crate) fn new(plan: Plan) -> Self {
-        Self { plan, state: State::Armed, cause: None, process_ends_at: None }
+        Self { plan, state: State::Armed, cause: None, served: false, process_ends_at: None }
     }
 
-    /// Changes the plan. Only before the end has begun: a running deadline does not move.
+    /// Changes the plan: before [`Event::Serve`], from which on it holds. A drain that began earlier is planned anew then.
     pub(crate) fn set_plan(&mut self, plan: Plan) {
         self.plan = plan;
     }
@@ -284,8 +287,14 @@ impl Core {
     fn take(&mut self, event: Event, left: Left, now: Moment, commands: &mut Vec<Command>) {
         match (event, self.state) {
             (_, State::Ended { .. }) | (Event::Look, _) => {}
-            (Event::Serve, State::Armed) => self.state = State::Serving,
-            (Event::Serve, _) => {}
+            (Event::Serve, state) => {
+                match state {
+                    State::Armed => self.state = State::Serving,
+                    State::Draining { ends } if !self.served => self.run_down(left, ends.began),
+                    _ => {}
+                }
+                self.served = true;
+            }
             (Event::Begin(cause) | Event::Step(cause), State::Armed | State::Serving) => {
                 self.cause = Some(cause);
                 commands.push(Command::TurnAway);
@@ -309,8 +318,12 @@ impl Core {
 
     fn drain(&mut self, left: Left, now: Moment, commands: &mut Vec<Command>) {
         commands.extend([Command::Seal, Command::Drain]);
-        self.state = State::Draining { ends: Ends::plan(&self.plan, left, now) };
-        self.process_ends_at = Some(now + self.plan.grace + PROCESS_MARGIN);
+        self.run_down(left, now);
+    }
+
+    fn run_down(&mut self, left: Left, began: Moment) {
+        self.state = State::Draining { ends: Ends::plan(&self.plan, left, began) };
+        self.process_ends_at = Some(began + self.plan.grace + PROCESS_MARGIN);
     }
 
     fn end_now(&mut self, ending: Ending, now: Moment, commands: &mut Vec<Command>) {
