@@ -185,6 +185,9 @@ impl Shared {
         if let Some(report) = &*kept {
             return report.clone();
         }
+        // What is still there was not waited for: it is named, so that the account is whole.
+        self.tasks.abort();
+        self.hooks.abort();
         let report = self.account(held_by);
         *kept = Some(report.clone());
         drop(kept);
@@ -347,8 +350,6 @@ fn end_process(shared: &Shared) -> ! {
         }
         None => {
             shared.registry.abandon();
-            shared.tasks.abort();
-            shared.hooks.abort();
             shared.finish(Some("a runtime whose threads are all blocked, or `main`, which does not poll `serve`"))
         }
     };

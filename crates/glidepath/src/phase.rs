@@ -396,7 +396,8 @@ impl Core {
             State::Counting { ends, until, ending } if left.work() == 0 || now >= until => {
                 self.close(ends, ending, left, now, commands);
             }
-            State::Closing { ending, .. } if left.hooks == 0 => {
+            // Tasks that a hook started are waited for too.
+            State::Closing { ending, .. } if left.hooks == 0 && left.tasks == 0 => {
                 commands.push(Command::Finish);
                 self.state = State::Ended { ending };
             }
