@@ -191,7 +191,9 @@ impl Shared {
         let report = self.account(held_by);
         *kept = Some(report.clone());
         drop(kept);
-        if let Some(tell) = lock(&self.on_report).take() {
+        // Taken out first: it may use the lifecycle.
+        let tell = lock(&self.on_report).take();
+        if let Some(tell) = tell {
             tell(&report);
         }
         report
