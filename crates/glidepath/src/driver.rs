@@ -112,7 +112,7 @@ impl Shared {
     pub(crate) fn dispatch(&self, event: Event) {
         let mut inner = lock(&self.inner);
         let now = self.now();
-        let before = inner.core.phase();
+        let (before, limit_before) = (inner.core.phase(), inner.core.process_ends_at());
         for command in inner.core.step(event, self.left(), now) {
             match command {
                 Command::TurnAway => {
@@ -137,10 +137,11 @@ impl Shared {
             }
         }
         let (phase, cause) = (inner.core.phase(), inner.core.cause());
-        let to_do = !inner.commands.is_empty();
+        let to_do = !inner.commands.is_empty() || inner.core.process_ends_at() != limit_before;
         drop(inner);
         if phase != before {
-            self.phase.send_replace(phase);
+            // Two threads may come here in the wrong order.
+            self.phase.send_if_modified(|shown| std::mem::replace(shown, phase.max(*shown)) < phase);
             let cause = cause.map(signal::name);
             tracing::info!(%phase, cause, "lifecycle");
         }
