@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::report::{self, Kind, Running};
 
@@ -48,19 +49,20 @@ impl Hooks {
         while let Some((share, name, work)) = self.next(until) {
             // A task of its own: a hook that panics or blocks its thread is the driver's business, not its fate.
             #[expect(clippy::disallowed_methods, reason = "this is the tracked helper for hooks")]
-            let mut task = tokio::spawn(work);
-            let ended = timeout_at(share, &mut task).await;
+            let task = AbortOnDropHandle::new(tokio::spawn(work));
+            let ended = timeout_at(share, task).await;
             let mut book = self.book();
+            if book.running.is_none() {
+                // Aborted and counted meanwhile, with all that would follow.
+                return;
+            }
             match ended {
                 Ok(Ok(())) => book.count.finished += 1,
                 Ok(Err(error)) if error.is_panic() => {
                     book.count.panicked += 1;
                     book.panicked.push(format!("hook \"{name}\""));
                 }
-                Ok(Err(_)) | Err(_) => {
-                    task.abort();
-                    book.abort_running();
-                }
+                Ok(Err(_)) | Err(_) => book.abort_running(),
             }
             book.running = None;
         }
