@@ -79,6 +79,7 @@ impl Shared {
     }
 
     pub(crate) fn set_plan(&self, plan: Plan) {
+        let plan = plan.bounded();
         self.registry.set_plan(&plan);
         lock(&self.inner).core.set_plan(plan);
     }

@@ -17,6 +17,9 @@ pub(crate) const PROCESS_MARGIN: Duration = Duration::from_millis(350);
 /// How long a forced end waits for the runtime to come down by itself. SIG-4 promises one second.
 pub(crate) const FORCE_MARGIN: Duration = Duration::from_millis(500);
 
+/// As good as for ever. `Duration::MAX` is how people say that, and no moment can be added to it.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// All durations of a service's life. The defaults are those of SPEC.md.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Plan {
@@ -48,6 +51,18 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// The same, with nothing so long that adding it to a moment overflows.
+    pub(crate) fn bounded(self) -> Self {
+        Self {
+            lame_duck: self.lame_duck.min(FOR_EVER),
+            grace: self.grace.min(FOR_EVER),
+            hooks: self.hooks.map(|hooks| hooks.min(FOR_EVER)),
+            quiet: self.quiet.min(FOR_EVER),
+            head_timeout: self.head_timeout.min(FOR_EVER),
+            idle_timeout: self.idle_timeout.min(FOR_EVER),
+        }
+    }
+
     /// The slice of the grace period that hooks keep even when the drain was cut (HOOK-1).
     pub(crate) fn hook_slice(&self) -> Duration {
         let default = Duration::from_secs(5).min(self.grace / 4);
