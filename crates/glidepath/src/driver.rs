@@ -142,7 +142,11 @@ impl Shared {
         drop(inner);
         if phase != before {
             // Two threads may come here in the wrong order.
-            self.phase.send_if_modified(|shown| std::mem::replace(shown, phase.max(*shown)) < phase);
+            self.phase.send_if_modified(|shown| {
+                let later = phase > *shown;
+                *shown = phase.max(*shown);
+                later
+            });
             let cause = cause.map(signal::name);
             tracing::info!(%phase, cause, "lifecycle");
         }
@@ -381,3 +385,6 @@ impl Shared {
         self.dispatch(Event::Force(Cause::Handle));
     }
 }
+
+#[cfg(test)]
+mod tests;

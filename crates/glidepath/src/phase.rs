@@ -418,3 +418,6 @@ impl Core {
         self.state = State::Closing { until, ending };
     }
 }
+
+#[cfg(test)]
+mod tests;
