@@ -420,4 +420,6 @@ impl Core {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
