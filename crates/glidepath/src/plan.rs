@@ -63,6 +63,7 @@ impl Plan {
             quiet: self.quiet.min(FOR_EVER),
             head_timeout: self.head_timeout.min(FOR_EVER),
             idle_timeout: self.idle_timeout.min(FOR_EVER),
+            goodbye: self.goodbye.min(FOR_EVER),
         }
     }
 
