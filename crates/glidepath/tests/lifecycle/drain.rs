@@ -14,7 +14,7 @@ async fn req_11_the_drain_can_be_asked_and_waited_for() {
     assert!(timeout(secs(60), drain.draining()).await.is_err(), "not before it begins");
     let _detached = lifecycle.tasks().spawn("a second", takes(secs(1)));
     let began = Instant::now();
-    let waiting = tokio::spawn({
+    let waiting = lifecycle.tasks().spawn("waits", {
         let drain = drain.clone();
         async move { drain.draining().await }
     });
