@@ -192,6 +192,7 @@ impl Shared {
             return report.clone();
         }
         // What is still there was not waited for: it is named, so that the account is whole.
+        self.registry.abandon();
         self.tasks.abort();
         self.hooks.abort();
         let report = self.account(held_by);
@@ -357,7 +358,6 @@ fn end_process(shared: &Shared) -> ! {
             report
         }
         None => {
-            shared.registry.abandon();
             shared.finish(Some("a runtime whose threads are all blocked, or `main`, which does not poll `serve`"))
         }
     };

@@ -89,3 +89,28 @@ async fn end_4_a_request_that_the_deadline_cut_is_named() {
     assert_eq!((report.requests.started, report.requests.cut), (1, 1));
     assert_adds_up(&report);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn end_4_a_handler_that_blocks_its_thread_is_cut_and_named_all_the_same() {
+    let lifecycle = Lifecycle::without_signals();
+    let gate = Gate::default();
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = Arc::new(std::sync::Mutex::new(blocked));
+    let app = Router::new().route(
+        "/",
+        get({
+            let (gate, blocked) = (gate.clone(), Arc::clone(&blocked));
+            move || async move {
+                gate.started.notify_one();
+                let _released = blocked.lock().unwrap().recv();
+            }
+        }),
+    );
+    let (serving, _client) = serve(&lifecycle, app, Duration::ZERO).await;
+    gate.started.notified().await;
+    let report = end(&lifecycle, serving).await;
+    drop(release);
+    assert_eq!((cut(&report), report.outcome, report.exit_code()), (vec!["GET /".to_owned()], Outcome::Cut, 3));
+    assert_eq!((report.connections.cut, report.requests.started), (1, 1));
+    assert_adds_up(&report);
+}

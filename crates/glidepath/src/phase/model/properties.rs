@@ -60,7 +60,7 @@ pub(super) fn all() -> Vec<Property<Life>> {
             world.returned && world.core.ending() == Ending::Ran && world.cut > 0 && world.aborted > 0
         }),
         sometimes("an end with a connection that not even the cut ended", |_, world| {
-            world.returned && world.open() > 0
+            world.returned && world.ignored_the_cut
         }),
         sometimes("a forced end", |_, world| world.returned && matches!(world.core.ending(), Ending::Forced(_))),
         sometimes("a failed end", |_, world| world.returned && world.core.ending() == Ending::Failed),
@@ -77,9 +77,9 @@ pub(super) fn all() -> Vec<Property<Life>> {
     ]
 }
 
-/// END-4, in the words of the model. A connection is unaccounted for only where it ignored even the cut.
+/// END-4, in the words of the model.
 fn is_accounted_for(world: &World) -> bool {
-    let open = usize::from(world.accepted - world.finished - world.cut);
     let hooks = !world.hook_runs && world.hooks_waiting == 0;
-    open == world.open() && (open == 0 || world.cut_off) && world.started == world.done + world.aborted && hooks
+    let connections = world.accepted == world.finished + world.cut && (!world.ignored_the_cut || world.cut_off);
+    connections && world.started == world.done + world.aborted && hooks
 }

@@ -68,6 +68,8 @@ pub(super) struct World {
     // What happened, for the properties.
     pub(super) steps: u8,
     pub(super) failed: bool,
+    /// A connection whose thread is blocked.
+    pub(super) ignored_the_cut: bool,
     pub(super) went_back: bool,
     pub(super) drained_at: Option<Moment>,
     pub(super) forced_at: Option<Moment>,
@@ -110,6 +112,7 @@ impl World {
             returned: false,
             steps: 0,
             failed: false,
+            ignored_the_cut: false,
             went_back: false,
             drained_at: None,
             forced_at: None,
@@ -296,7 +299,11 @@ impl World {
                 self.hooks_overtook |= self.left().work() > 0 && !self.cut_off;
                 self.next_hook();
             }
-            Some(Command::Finish) => self.returned = true,
+            Some(Command::Finish) => {
+                self.ignored_the_cut = self.open() > 0;
+                self.cut += std::mem::take(&mut self.resting) + std::mem::take(&mut self.in_flight);
+                self.returned = true;
+            }
             _ => {}
         }
     }
