@@ -114,6 +114,7 @@ impl Shared {
         let mut inner = lock(&self.inner);
         let now = self.now();
         let (before, limit_before) = (inner.core.phase(), inner.core.process_ends_at());
+        let mut never_began = Vec::new();
         for command in inner.core.step(event, self.left(), now) {
             match command {
                 Command::TurnAway => {
@@ -131,7 +132,7 @@ impl Shared {
                 }
                 Command::Cut => self.registry.set_stage(Stage::Cut),
                 Command::AbortHooks => {
-                    self.hooks.abort();
+                    never_began = self.hooks.abort();
                     inner.commands.push_back(command);
                 }
                 Command::Seal | Command::RunHooks { .. } | Command::Finish => inner.commands.push_back(command),
@@ -140,6 +141,7 @@ impl Shared {
         let (phase, cause) = (inner.core.phase(), inner.core.cause());
         let to_do = !inner.commands.is_empty() || inner.core.process_ends_at() != limit_before;
         drop(inner);
+        drop(never_began);
         if phase != before {
             // Two threads may come here in the wrong order.
             self.phase.send_if_modified(|shown| {
@@ -194,10 +196,11 @@ impl Shared {
         // What is still there was not waited for: it is named, so that the account is whole.
         self.registry.abandon();
         self.tasks.abort();
-        self.hooks.abort();
+        let never_began = self.hooks.abort();
         let report = self.account(held_by);
         *kept = Some(report.clone());
         drop(kept);
+        drop(never_began);
         // Taken out first: it may use the lifecycle.
         let tell = lock(&self.on_report).take();
         if let Some(tell) = tell {

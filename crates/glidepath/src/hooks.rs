@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::report::{self, Kind, Running};
 
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The closing hooks, in the order of their registration.
 #[derive(Clone, Default)]
@@ -79,13 +79,19 @@ impl Hooks {
     }
 
     /// Names what is running and what never began.
-    pub(crate) fn abort(&self) {
+    ///
+    /// Gives the latter back: dropping it runs code of the program, which may use the lifecycle, so no lock may be held.
+    #[must_use = "drop it when no lock is held"]
+    pub(crate) fn abort(&self) -> Vec<Work> {
         let mut book = self.book();
         book.abort_running();
-        while let Some((name, _)) = book.waiting.pop() {
+        let mut never_began = Vec::new();
+        while let Some((name, work)) = book.waiting.pop() {
+            never_began.push(work);
             book.running = Some((name, Instant::now()));
             book.abort_running();
         }
+        never_began
     }
 
     pub(crate) fn list(&self) -> Vec<Running> {

@@ -164,3 +164,21 @@ async fn sig_4_a_forced_end_aborts_the_hook_that_runs() {
     assert_took(&report, secs(1), AT_ONCE);
     assert_adds_up(&report);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_never_begins_may_use_the_lifecycle_when_it_is_dropped() {
+    struct Asks(Lifecycle);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            let _ = self.0.handle().snapshot();
+            self.0.on_close("too late", async {});
+        }
+    }
+    let (lifecycle, serving) = served().await;
+    let asks = Asks(lifecycle.clone());
+    lifecycle.on_close("never begins", async move { drop(asks) });
+    lifecycle.handle().force();
+    let report = serving.report().await;
+    assert_eq!(cut(&report), ["\"never begins\"", "\"too late\""]);
+    assert_adds_up(&report);
+}
