@@ -283,6 +283,14 @@ fn hook_1_hooks_keep_their_whole_slice_when_the_drain_was_cut() {
 }
 
 #[test]
+fn end_1_hooks_have_no_time_left_when_the_driver_was_held_up_past_the_margin() {
+    let mut run = Run::busy(Left { hooks: 1, ..CONNECTION });
+    run.on(Event::Begin(TERM));
+    assert_eq!(run.after(ms(20_000)), [Answer]);
+    assert_eq!(run.leaves(HOOK), [AbortHooks, Finish]);
+}
+
+#[test]
 fn without_hooks_the_drain_has_the_whole_grace_period() {
     let mut run = Run::busy(TASK);
     run.on(Event::Begin(TERM));
