@@ -331,6 +331,11 @@ impl Core {
         if matches!(self.ending(), Ending::Forced(_)) || self.ending() == ending {
             return;
         }
+        if let (State::Closing { until, .. }, Ending::Failed) = (self.state, ending) {
+            // All work is done; the hooks have their time already.
+            self.state = State::Closing { until, ending };
+            return;
+        }
         let margin = match ending {
             Ending::Forced(cause) => {
                 self.cause.get_or_insert(cause);
@@ -352,10 +357,6 @@ impl Core {
             }
             State::Counting { ends, until, .. } => {
                 self.state = State::Counting { ends: ends.hurried(kept, now), until, ending };
-                return;
-            }
-            State::Closing { until, .. } if ending == Ending::Failed => {
-                self.state = State::Closing { until, ending };
                 return;
             }
             State::Closing { .. } => {

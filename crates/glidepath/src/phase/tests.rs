@@ -330,6 +330,17 @@ fn a_failure_gives_nobody_more_time() {
 }
 
 #[test]
+fn a_failure_while_hooks_run_takes_nothing_from_them() {
+    let mut run = Run::busy(HOOK);
+    let ends = run.now + ms(10_000);
+    assert_eq!(run.on(Event::Begin(TERM)), [TurnAway, Seal, Drain, RunHooks { until: ends }]);
+    assert_eq!(run.on(Event::Fail), []);
+    assert_eq!(run.core.process_ends_at(), Some(ends + PROCESS_MARGIN));
+    assert_eq!(run.leaves(NOTHING), [Finish]);
+    assert_eq!(run.core.ending(), Ending::Failed);
+}
+
+#[test]
 fn a_failure_does_not_hide_that_the_end_was_forced() {
     let mut run = Run::busy(CONNECTION);
     run.on(Event::Force(TERM));
