@@ -143,12 +143,7 @@ impl Shared {
         drop(inner);
         drop(never_began);
         if phase != before {
-            // Two threads may come here in the wrong order.
-            self.phase.send_if_modified(|shown| {
-                let later = phase > *shown;
-                *shown = phase.max(*shown);
-                later
-            });
+            self.show(phase);
             let cause = cause.map(signal::name);
             tracing::info!(%phase, cause, "lifecycle");
         }
@@ -158,6 +153,15 @@ impl Shared {
                 thread.wake();
             }
         }
+    }
+
+    /// Two threads may come here in the wrong order: an earlier phase is not shown again.
+    fn show(&self, phase: Phase) {
+        self.phase.send_if_modified(|shown| {
+            let later = phase > *shown;
+            *shown = phase.max(*shown);
+            later
+        });
     }
 
     fn next_command(&self) -> Option<Command> {

@@ -39,6 +39,19 @@ async fn task_1_a_task_that_a_hook_starts_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn end_4_a_task_that_a_hook_leaves_behind_is_aborted_and_named() {
+    let (lifecycle, serving) = served().await;
+    let tasks = lifecycle.tasks();
+    lifecycle.on_close("forgets it", async move {
+        let _detached = tasks.spawn("left behind", forever());
+    });
+    let report = end(&lifecycle, serving).await;
+    assert_eq!((cut(&report), report.tasks.aborted), (vec!["\"left behind\"".to_owned()], 1));
+    assert_took(&report, secs(10), AT_ONCE);
+    assert_adds_up(&report);
+}
+
+#[tokio::test(start_paused = true)]
 async fn task_2_a_task_sees_the_drain_and_may_hurry() {
     let (lifecycle, serving) = served().await;
     let drain = lifecycle.drain();
