@@ -110,6 +110,17 @@ async fn end_4_the_report_is_told_exactly_once_and_before_serve_returns() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn end_1_the_deadline_is_kept_whatever_else_wakes_the_driver() {
+    let lifecycle = Lifecycle::without_signals();
+    // Neither is a multiple of the half second at which connections are swept.
+    let serving = Serving::start(lifecycle.run().lame_duck(ms(1_234)).grace(ms(2_345)));
+    lifecycle.handle().wait_for(Phase::Serving).await;
+    let _detached = lifecycle.tasks().spawn("stuck", forever());
+    let report = end(&lifecycle, serving).await;
+    assert_took(&report, ms(1_234 + 2_345), AT_ONCE);
+}
+
+#[tokio::test(start_paused = true)]
 async fn end_7_a_grace_period_of_zero_ends_at_once() {
     let lifecycle = Lifecycle::without_signals();
     let serving = Serving::start(lifecycle.run().grace(Duration::ZERO));
