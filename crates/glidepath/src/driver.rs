@@ -67,8 +67,7 @@ impl Shared {
             inner: Mutex::new(Inner { core: Core::new(plan), commands: VecDeque::new(), stopped: None }),
             changed,
             phase: watch::Sender::new(Phase::Armed),
-            // The server that has not come yet: an end that begins before it waits for it, and for what it still registers.
-            listeners: AtomicUsize::new(1),
+            listeners: AtomicUsize::new(0),
             serves: AtomicBool::new(false),
             hooks: Hooks::default(),
             drain: Drain::default(),
@@ -364,9 +363,7 @@ fn end_process(shared: &Shared) -> ! {
             report.held_by = Some("a blocked thread, or `main`, after all work had ended".into());
             report
         }
-        None => {
-            shared.finish(Some("a runtime whose threads are all blocked, or `main`, which does not poll `serve`"))
-        }
+        None => shared.finish(Some("a runtime whose threads are all blocked, or `main`, which does not poll `serve`")),
     };
     report::print_once(&report);
     signal::exit_now(report.exit_code.into())

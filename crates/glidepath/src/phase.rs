@@ -86,7 +86,6 @@ pub(crate) enum Event {
 /// What is left to do. The driver counts it anew for every step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Left {
-    /// Not sealed yet. A server that has not come counts as one: no end is complete before it has.
     pub(crate) listeners: usize,
     pub(crate) connections: usize,
     pub(crate) tasks: usize,
@@ -204,15 +203,16 @@ pub(crate) struct Core {
     plan: Plan,
     state: State,
     cause: Option<Cause>,
-    /// The server has come, and with it the plan.
-    served: bool,
     /// When a process that is still there is ended by force.
     process_ends_at: Option<Moment>,
+    /// `serve` was called, which brings the plan. A stop that comes before waits for it: what it closes is only now being
+    /// opened.
+    served: bool,
 }
 
 impl Core {
     pub(crate) fn new(plan: Plan) -> Self {
-        Self { plan, state: State::Armed, cause: None, served: false, process_ends_at: None }
+        Self { plan, state: State::Armed, cause: None, process_ends_at: None, served: false }
     }
 
     /// Changes the plan: before [`Event::Serve`], from which on it holds. A drain that began earlier is planned anew then.
@@ -266,6 +266,8 @@ impl Core {
     /// When the core wants to look again, whatever happens until then.
     pub(crate) fn wakes_at(&self) -> Option<Moment> {
         match self.state {
+            // Nobody is there to look.
+            _ if !self.served => None,
             State::LameDuck { until }
             | State::Cutting { until, .. }
             | State::Counting { until, .. }
@@ -280,7 +282,7 @@ impl Core {
         let mut commands = Vec::new();
         self.take(event, left, now, &mut commands);
         // A step may make the next one due at once: a grace period of zero, or nothing left to wait for.
-        while self.advance(left, now, &mut commands) {}
+        while self.served && self.advance(left, now, &mut commands) {}
         commands
     }
 

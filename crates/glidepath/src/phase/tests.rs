@@ -236,7 +236,7 @@ fn a_force_without_a_beginning_tells_everybody_all_the_same() {
 
 #[test]
 fn sig_2_a_stop_before_serving_waits_for_the_server_and_its_plan() {
-    let mut run = Run { left: LISTENER, ..Run::armed(Plan::default()) };
+    let mut run = Run::armed(Plan::default());
     assert_eq!(run.on(Event::Step(TERM)), [TurnAway, Seal, Drain]);
     assert_eq!(run.core.process_ends_at(), Some(run.now + Plan::default().grace + PROCESS_MARGIN));
     let stopped = run.now;

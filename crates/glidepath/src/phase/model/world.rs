@@ -122,7 +122,7 @@ impl World {
 
     pub(super) fn left(&self) -> Left {
         Left {
-            listeners: usize::from(self.listener != Listener::Sealed),
+            listeners: usize::from(self.accepts()),
             connections: self.open(),
             tasks: self.running.into(),
             hooks: usize::from(self.hooks_waiting) + usize::from(self.hook_runs),
