@@ -205,7 +205,7 @@ impl Registry {
         (connections, ended.requests, ended.cut.clone())
     }
 
-    /// Counts everything that is still open as cut. The last resort, when the runtime does not come to do it.
+    /// Counts everything that is still open as cut: what not even the cut ended, because its thread is blocked.
     pub(crate) fn abandon(&self) {
         let entries: Vec<_> = lock(&self.entries).iter().map(|(_, entry)| Arc::clone(entry)).collect();
         entries.iter().for_each(|entry| entry.leave(End::Cut));
