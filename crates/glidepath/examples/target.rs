@@ -192,7 +192,7 @@ async fn count_body(body: Body) -> Result<String, StatusCode> {
 }
 
 async fn start_task(State(tasks): State<Tasks>, Query(time): Query<For>) -> StatusCode {
-    tasks.spawn("task", async move {
+    let _detached = tasks.spawn("task", async move {
         sleep(time.duration()).await;
         say(io::stdout(), format_args!("task done"));
     });
