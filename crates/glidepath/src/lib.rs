@@ -1,0 +1,31 @@
+//! Brings an HTTP service down gently: nothing is lost, it ends on time, and it says what happened.
+
+mod connection;
+mod display;
+mod drain;
+mod driver;
+mod error;
+mod hooks;
+mod lifecycle;
+mod listener;
+mod os;
+mod phase;
+mod plan;
+mod report;
+mod server;
+mod signal;
+mod stream;
+mod tasks;
+
+pub use connection::App;
+pub use drain::{Drain, Until, UntilDraining};
+pub use error::{Error, Result};
+pub use lifecycle::{Handle, Lifecycle};
+pub use listener::Listener;
+pub use phase::Phase;
+pub use report::{
+    Connections, EXIT_CLEAN, EXIT_CUT, EXIT_FAILED, EXIT_SIGNAL_BASE, Hooks, Kind, Outcome, Report, Requests, Running,
+    Snapshot, Tasks as TaskCounts,
+};
+pub use server::{Server, serve};
+pub use tasks::{Task, Tasks};

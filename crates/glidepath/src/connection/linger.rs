@@ -1,0 +1,67 @@
+//! How a socket is closed so that the last answer arrives and late bytes do not turn into a reset (RFC 9112, 9.6).
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::stream::Stream;
+
+/// The most that a peer which goes on sending is read from.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How long a peer must have been silent, after our FIN has arrived, before the socket is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Nothing more is expected of it.
+    None,
+    /// It had a body to send and may not have sent all of it; in the drain.
+    Turnaround,
+    /// As before, while there is time.
+    Long,
+}
+
+/// Two round trips and some scheduling: what a FIN needs to arrive and what was on its way needs to come.
+pub(crate) fn turnaround(stream: &Stream) -> Duration {
+    2 * stream.rtt().unwrap_or_default().min(Duration::from_millis(500)) + Duration::from_millis(2)
+}
+
+/// Sends the FIN, reads on and throws away until the peer has acknowledged it or closes too, and closes.
+///
+/// Gives the number of bytes that were thrown away.
+pub(crate) async fn close(mut stream: Stream, patience: Patience) -> u64 {
+    stream.shut();
+    let begun = Instant::now();
+    let turnaround = turnaround(&stream);
+    let patience = match patience {
+        Patience::None => Duration::ZERO,
+        Patience::Turnaround => turnaround,
+        Patience::Long => LINGER,
+    };
+    let (mut heard, mut thrown_away) = (begun, 0);
+    let mut buf = [0; 4096];
+    loop {
+        match stream.try_read(&mut buf) {
+            Ok(0) => return thrown_away,
+            Ok(n) => {
+                thrown_away += n as u64;
+                heard = Instant::now();
+                if heard < begun + LINGER {
+                    continue;
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_reset) => return thrown_away,
+        }
+        let now = Instant::now();
+        let arrived = stream.fin_acknowledged() || now >= begun + turnaround;
+        if now >= begun + LINGER || (arrived && now >= heard + patience && stream.unread() == 0) {
+            return thrown_away;
+        }
+        let look_again = if arrived { heard + patience } else { begun + turnaround };
+        tokio::select! {
+            _ = stream.readable() => {}
+            _ = stream.sending_side_changed(), if !arrived => {}
+            () = sleep_until(look_again.min(begun + LINGER)) => {}
+        }
+    }
+}

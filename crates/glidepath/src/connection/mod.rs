@@ -1,0 +1,454 @@
+//! One connection's life, from accept to close. The task here owns the socket all that time.
+//!
+//! ```text
+//! Fresh -> Http1 <-> Rest -> Closing
+//!   |        `----> Upgraded -> Closing
+//!   `----> Http2 -------------> Closing
+//! ```
+//!
+//! hyper speaks HTTP; everything about ends is decided here, because hyper cannot know what the kernel still holds:
+//! - `graceful_shutdown` on an idle HTTP/1 connection closes under a request that has arrived and was not read yet. It is
+//!   never called; the response says close instead, and who is at rest is taken back from hyper and closed here.
+//! - hyper has no limit for a preface, a GOAWAY's round trip or a peer that stays: the timers are here.
+
+mod detect;
+mod entry;
+mod io;
+mod linger;
+mod service;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+pub(crate) use self::entry::{Entry, Registry, Stage};
+pub use self::service::App;
+
+use self::detect::{Protocol, detect};
+use self::entry::{End, Nudge, State};
+use self::io::Io;
+use self::linger::{Patience, turnaround};
+use self::service::Tracked;
+use crate::os::coarse_millis;
+use crate::stream::Stream;
+
+/// In the drain, how long an HTTP/2 peer with no stream open may take to answer our PING and leave.
+const GOAWAY_LIMIT: Duration = Duration::from_secs(1);
+
+type Http1<A> = http1::UpgradeableConnection<TokioIo<Io>, Tracked<A>>;
+type Http2<A> = http2::Connection<TokioIo<Io>, Tracked<A>, TokioExecutor>;
+
+/// The task of one connection.
+pub(crate) struct Connection<A: App> {
+    entry: Arc<Entry>,
+    life: Life<A>,
+    timer: Option<Pin<Box<Sleep>>>,
+    registered: bool,
+}
+
+/// Each variant holds only what that part of the life may use. Small at rest: what is large is boxed.
+enum Life<A: App> {
+    /// Nothing is known yet but the first bytes.
+    Fresh { stream: Stream, app: A, first: BytesMut },
+    Http1(Box<Http1<A>>),
+    Http2 { connection: Box<Http2<A>>, leaving_since: Option<Instant> },
+    /// Only the socket.
+    Rest { stream: Stream, app: A },
+    /// The app has the socket, and gives it back by dropping it.
+    Upgraded,
+    /// The FIN is sent or about to be.
+    Closing { closed: Pin<Box<dyn Future<Output = u64> + Send>>, end: End },
+    Done,
+}
+
+/// What a poll of one part of the life came to.
+enum Next {
+    /// Look again: the part has changed.
+    Again,
+    /// Wait, at the latest until then.
+    Wait(Option<Instant>),
+}
+
+impl Next {
+    const FOREVER: Self = Self::Wait(None);
+
+    fn after(time: Duration) -> Self {
+        Self::Wait(Some(Instant::now() + time))
+    }
+}
+
+impl<A: App> Connection<A> {
+    pub(crate) fn new(stream: Stream, app: A, registry: &Arc<Registry>) -> Self {
+        let entry = registry.enter(stream.peer());
+        Self { entry, life: Life::Fresh { stream, app, first: BytesMut::new() }, timer: None, registered: false }
+    }
+
+    fn poll_life(&mut self, cx: &mut Context<'_>) -> Next {
+        match self.life {
+            Life::Fresh { .. } => self.poll_fresh(cx),
+            Life::Http1(_) => self.poll_http1(cx),
+            Life::Http2 { .. } => self.poll_http2(cx),
+            Life::Rest { .. } => self.poll_rest(cx),
+            Life::Upgraded => self.poll_upgraded(),
+            Life::Closing { .. } => self.poll_closing(cx),
+            Life::Done => Next::FOREVER,
+        }
+    }
+
+    fn take_life(&mut self) -> Life<A> {
+        std::mem::replace(&mut self.life, Life::Done)
+    }
+
+    /// Waits for the bytes that tell the protocol. Nobody else has the socket: it can be closed at any time.
+    fn poll_fresh(&mut self, cx: &mut Context<'_>) -> Next {
+        let Life::Fresh { stream, first, .. } = &mut self.life else { return Next::FOREVER };
+        let protocol = loop {
+            match poll_first(stream, first, cx) {
+                Poll::Ready(Ok(1..)) => {
+                    self.entry.heard();
+                    match detect(first) {
+                        Protocol::Undecided => {}
+                        decided => break decided,
+                    }
+                }
+                // Cut short inside a preface: there is nothing to answer.
+                Poll::Ready(Ok(0)) => return self.close(End::Finished),
+                Poll::Ready(Err(_)) => return self.finish(End::Failed),
+                Poll::Pending => return self.wait_fresh(),
+            }
+        };
+        if let Life::Fresh { stream, app, first } = self.take_life() {
+            let first = first.freeze();
+            if protocol == Protocol::Http2 { self.start_http2(stream, first, app) } else { self.start_http1(stream, first, app) }
+        }
+        Next::Again
+    }
+
+    fn wait_fresh(&mut self) -> Next {
+        let timed_out = self.entry.take_nudge() == Nudge::TimedOut;
+        if self.entry.state() == State::Head {
+            return if timed_out { self.time_out() } else { self.wait_for_head() };
+        }
+        self.wait_at_rest(timed_out)
+    }
+
+    fn start_http1(&mut self, stream: Stream, first: Bytes, app: A) {
+        let io = TokioIo::new(Io::new(stream, first, Arc::clone(&self.entry)));
+        let service = Tracked::new(app, Arc::clone(&self.entry));
+        let connection = http1::Builder::new().half_close(true).serve_connection(io, service).with_upgrades();
+        self.life = Life::Http1(Box::new(connection));
+    }
+
+    fn start_http2(&mut self, stream: Stream, first: Bytes, app: A) {
+        self.entry.set_state(State::Http2);
+        let io = TokioIo::new(Io::new(stream, first, Arc::clone(&self.entry)));
+        let service = Tracked::new(app, Arc::clone(&self.entry));
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let connection = builder.timer(TokioTimer::new()).serve_connection(io, service);
+        self.life = Life::Http2 { connection: Box::new(connection), leaving_since: None };
+    }
+
+    fn poll_http1(&mut self, cx: &mut Context<'_>) -> Next {
+        let Life::Http1(connection) = &mut self.life else { return Next::FOREVER };
+        if let Poll::Ready(ended) = Pin::new(&mut **connection).poll(cx) {
+            self.life = Life::Done;
+            return self.after_http(ended.is_ok());
+        }
+        let nudge = self.entry.take_nudge();
+        match self.entry.state() {
+            State::Idle if nudge == Nudge::Park || self.entry.stage() >= Stage::Drain => self.park(),
+            State::Head if nudge == Nudge::TimedOut => self.time_out(),
+            State::Head => self.wait_for_head(),
+            _ => Next::FOREVER,
+        }
+    }
+
+    /// hyper is done. The socket was given back, unless the app has it now.
+    fn after_http(&mut self, well: bool) -> Next {
+        let Some(stream) = self.entry.take_back() else {
+            self.entry.set_state(State::Upgraded);
+            self.life = Life::Upgraded;
+            return Next::Again;
+        };
+        let stage = self.entry.stage();
+        let patience = match (self.entry.had_body() || stream.unread() > 0, stage) {
+            (false, _) => Patience::None,
+            (true, Stage::Serve | Stage::TurnAway) => Patience::Long,
+            (true, _) => Patience::Turnaround,
+        };
+        let end = match (well, stage) {
+            (true, _) => End::Finished,
+            (false, Stage::Answer | Stage::Cut) => End::Cut,
+            (false, _) => End::Failed,
+        };
+        self.close_stream(stream, patience, end)
+    }
+
+    fn poll_http2(&mut self, cx: &mut Context<'_>) -> Next {
+        let Life::Http2 { connection, leaving_since } = &mut self.life else { return Next::FOREVER };
+        let timed_out = self.entry.take_nudge() == Nudge::TimedOut;
+        loop {
+            // Polled before it is told to leave: what has arrived is heard first.
+            if let Poll::Ready(ended) = Pin::new(&mut **connection).poll(cx) {
+                self.life = Life::Done;
+                return self.after_http(ended.is_ok());
+            }
+            if leaving_since.is_some() || !(timed_out || self.entry.stage() >= Stage::Drain) {
+                break;
+            }
+            // GOAWAY(2^31-1), PING, and on its answer GOAWAY(last id): RFC 9113, section 6.8.
+            Pin::new(&mut **connection).graceful_shutdown();
+            *leaving_since = Some(Instant::now());
+        }
+        let Some(since) = *leaving_since else { return Next::FOREVER };
+        if self.entry.in_flight() > 0 {
+            return Next::FOREVER;
+        }
+        // No stream is open: what is waited for is only the peer's word.
+        let last = Instant::now() - self.entry.age();
+        let until = since.max(last) + GOAWAY_LIMIT;
+        if Instant::now() < until {
+            return Next::Wait(Some(until));
+        }
+        self.life = Life::Done;
+        self.after_http(true)
+    }
+
+    /// Waits for a request on the bare socket.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Next {
+        let Life::Rest { stream, .. } = &self.life else { return Next::FOREVER };
+        loop {
+            match stream.poll_readable(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Err(_)) => return self.finish(End::Failed),
+                Poll::Ready(Ok(())) => match stream.try_peek(&mut [0]) {
+                    Ok(0) => return self.close(End::Finished),
+                    Ok(_) => {
+                        self.entry.heard();
+                        if let Life::Rest { stream, app } = self.take_life() {
+                            self.start_http1(stream, Bytes::new(), app);
+                        }
+                        return Next::Again;
+                    }
+                    // Not ready after all; the reactor knows now.
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    Err(_) => return self.finish(End::Failed),
+                },
+            }
+        }
+        let timed_out = self.entry.take_nudge() == Nudge::TimedOut;
+        self.wait_at_rest(timed_out)
+    }
+
+    /// Nothing is asked. In the drain it is closed when it has been quiet for long enough; while serving, when it is
+    /// `timed_out`.
+    fn wait_at_rest(&mut self, timed_out: bool) -> Next {
+        let stage = self.entry.stage();
+        if stage < Stage::Drain && !timed_out {
+            return Next::FOREVER;
+        }
+        let left = if timed_out || stage >= Stage::Answer { Duration::ZERO } else { self.quiet_left() };
+        if left > Duration::ZERO {
+            return Next::after(left);
+        }
+        // Bytes are a request, though the reactor may not have said so yet. It will.
+        if self.socket().is_some_and(|stream| stream.unread() > 0) {
+            return Next::FOREVER;
+        }
+        self.close(End::AtRest)
+    }
+
+    /// The socket, where nobody else has it.
+    fn socket(&self) -> Option<&Stream> {
+        match &self.life {
+            Life::Fresh { stream, .. } | Life::Rest { stream, .. } => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// How much of the quiet window is left.
+    fn quiet_left(&self) -> Duration {
+        let times = self.entry.registry().times();
+        let now = coarse_millis();
+        let since = self.entry.since();
+        let ago = |moment: u64| Duration::from_millis(now.saturating_sub(moment));
+        if since < times.drain_began || self.entry.asked() == 0 {
+            return times.quiet.saturating_sub(ago(since));
+        }
+        // A response whose head left before the drain and whose end in it: its client was not told. It gets the time to
+        // hear of the end and to react, and no more: the process waits for it (REQ-9).
+        let reaction = self.socket().map_or(Duration::ZERO, turnaround);
+        times.quiet.saturating_sub(ago(self.entry.asked())).max(reaction.saturating_sub(ago(since)))
+    }
+
+    /// Takes the socket back from hyper, which is between two requests. `None` if there was more than met the eye: then
+    /// hyper goes on.
+    fn take_idle(&mut self) -> Option<(Stream, A)> {
+        let Life::Http1(connection) = self.take_life() else { return None };
+        let parts = connection.into_parts()?;
+        let app = parts.service.into_app();
+        let stream = parts.io.into_inner().into_stream()?;
+        if parts.read_buf.is_empty() && stream.unread() == 0 {
+            return Some((stream, app));
+        }
+        // The beginning of the next head came behind the last request, or is in the kernel by now.
+        self.entry.heard();
+        self.start_http1(stream, parts.read_buf, app);
+        None
+    }
+
+    /// Only the socket is kept. In the drain too: so it is known exactly whether a request has come.
+    fn park(&mut self) -> Next {
+        if let Some((stream, app)) = self.take_idle() {
+            self.entry.slim();
+            self.life = Life::Rest { stream, app };
+            self.entry.rest();
+        }
+        Next::Again
+    }
+
+    /// Part of a head has come. In the drain it gets a limit of its own, so that it cannot use up the grace period.
+    fn wait_for_head(&mut self) -> Next {
+        let stage = self.entry.stage();
+        if stage < Stage::Drain {
+            return Next::FOREVER;
+        }
+        let times = self.entry.registry().times();
+        let began = times.drain_began.max(self.entry.since());
+        let in_drain = times.head_in_drain.saturating_sub(Duration::from_millis(coarse_millis().saturating_sub(began)));
+        let left = in_drain.min(times.head_timeout.saturating_sub(self.entry.age()));
+        if left.is_zero() || stage >= Stage::Answer { self.time_out() } else { Next::after(left) }
+    }
+
+    /// 408 and close (RFC 9110, section 15.5.9).
+    fn time_out(&mut self) -> Next {
+        const ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        let stream = match self.take_life() {
+            Life::Http1(connection) => {
+                connection.into_parts().and_then(|parts| parts.io.into_inner().into_stream())
+            }
+            Life::Fresh { stream, .. } => Some(stream),
+            _ => None,
+        };
+        let Some(stream) = stream else { return self.finish(End::Failed) };
+        // Nothing else was written that could be in the way; a socket that is full all the same has a peer that
+        // does not read.
+        let _ = stream.try_write(ANSWER);
+        self.close_stream(stream, Patience::Turnaround, End::Failed)
+    }
+
+    fn poll_upgraded(&mut self) -> Next {
+        match self.entry.take_back() {
+            Some(stream) => self.close_stream(stream, Patience::None, End::Upgraded),
+            None => Next::FOREVER,
+        }
+    }
+
+    fn poll_closing(&mut self, cx: &mut Context<'_>) -> Next {
+        let Life::Closing { closed, end } = &mut self.life else { return Next::FOREVER };
+        let Poll::Ready(thrown_away) = closed.as_mut().poll(cx) else { return Next::FOREVER };
+        let end = *end;
+        if end == End::AtRest && thrown_away > 0 {
+            self.entry.raced();
+        }
+        self.finish(end)
+    }
+
+    fn close(&mut self, end: End) -> Next {
+        match self.take_life() {
+            Life::Fresh { stream, .. } | Life::Rest { stream, .. } => self.close_stream(stream, Patience::None, end),
+            _ => self.finish(end),
+        }
+    }
+
+    fn close_stream(&mut self, stream: Stream, patience: Patience, end: End) -> Next {
+        self.entry.set_state(State::Closing);
+        self.life = Life::Closing { closed: Box::pin(linger::close(stream, patience)), end };
+        Next::Again
+    }
+
+    fn finish(&mut self, end: End) -> Next {
+        self.life = Life::Done;
+        self.entry.leave(end);
+        Next::FOREVER
+    }
+
+    /// What it is when the sockets are cut: a connection without work has lost nothing.
+    fn cut_end(&self) -> End {
+        match &self.life {
+            Life::Fresh { .. } | Life::Rest { .. } => End::AtRest,
+            Life::Closing { end, .. } => *end,
+            Life::Http1(_) | Life::Http2 { .. } if self.entry.in_flight() == 0 => End::AtRest,
+            Life::Http1(_) | Life::Http2 { .. } | Life::Upgraded | Life::Done => End::Cut,
+        }
+    }
+}
+
+// The app is only moved and called; what must not move, hyper's connection, is boxed.
+impl<A: App> Unpin for Connection<A> {}
+
+impl<A: App> Future for Connection<A> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if !this.registered {
+            // A task keeps its waker for life. Before the stage is read, so that no change is missed.
+            this.registered = true;
+            this.entry.register(cx.waker());
+        }
+        loop {
+            if this.entry.stage() >= Stage::Cut && !matches!(this.life, Life::Done) {
+                // Whatever is in the way of the socket goes with it.
+                let end = this.cut_end();
+                this.finish(end);
+            }
+            let until = match this.poll_life(cx) {
+                _ if matches!(this.life, Life::Done) => return Poll::Ready(()),
+                Next::Again => continue,
+                Next::Wait(until) => until,
+            };
+            let Some(until) = until else {
+                this.timer = None;
+                return Poll::Pending;
+            };
+            let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+            if timer.deadline() != until {
+                timer.as_mut().reset(until);
+            }
+            ready!(timer.as_mut().poll(cx));
+            this.timer = None;
+        }
+    }
+}
+
+impl<A: App> Drop for Connection<A> {
+    /// The runtime went away: it is still accounted for.
+    fn drop(&mut self) {
+        if !matches!(self.life, Life::Done) {
+            self.entry.leave(self.cut_end());
+        }
+    }
+}
+
+/// Reads what is there; zero at the end of the stream.
+fn poll_first(stream: &Stream, first: &mut BytesMut, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+    let mut buf = [0; 4096];
+    loop {
+        ready!(stream.poll_readable(cx))?;
+        match stream.try_read(&mut buf) {
+            Ok(n) => {
+                first.extend_from_slice(&buf[..n]);
+                return Poll::Ready(Ok(n));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The app as hyper calls it: counted, named, told of the end, safe against panics.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Buf;
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::entry::{Entry, RequestEnd, Stage};
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What can be served: a tower service of [`http::Request`], such as axum's `Router`.
+///
+/// Implemented for every service that fits; nothing to implement by hand.
+pub trait App: sealed::Sealed + Clone + Send + 'static {
+    #[doc(hidden)]
+    type Body: Body<Data: Buf + Send, Error: Into<BoxError>> + Send + 'static;
+    #[doc(hidden)]
+    type Error: Into<BoxError>;
+    #[doc(hidden)]
+    type Future: Future<Output = Result<Response<Self::Body>, Self::Error>> + Send + 'static;
+    #[doc(hidden)]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>>;
+    #[doc(hidden)]
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+impl<S, B> sealed::Sealed for S where S: Service<Request<Incoming>, Response = Response<B>> {}
+
+impl<S, B> App for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>,
+    S: Clone + Send + 'static,
+    B: Body<Data: Buf + Send, Error: Into<BoxError>> + Send + 'static,
+{
+    type Body = B;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Service::poll_ready(self, cx)
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> S::Future {
+        Service::call(self, request)
+    }
+}
+
+/// The app of one connection.
+#[derive(Debug)]
+pub(crate) struct Tracked<A> {
+    app: A,
+    entry: Arc<Entry>,
+}
+
+impl<A> Tracked<A> {
+    pub(crate) fn new(app: A, entry: Arc<Entry>) -> Self {
+        Self { app, entry }
+    }
+
+    pub(crate) fn into_app(self) -> A {
+        self.app
+    }
+}
+
+impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
+    type Response = Response<TrackedBody<A::Body>>;
+    type Error = BoxError;
+    type Future = TrackedCall<A>;
+
+    fn call(&self, request: Request<Incoming>) -> TrackedCall<A> {
+        let key = self.entry.begin(request.method(), request.uri(), !request.body().is_end_stream());
+        let guard = Guard { entry: Arc::clone(&self.entry), key, waits: false, end: RequestEnd::Abandoned };
+        TrackedCall {
+            http1: request.version() != Version::HTTP_2,
+            bodiless: request.method() == Method::HEAD,
+            guard: Some(guard),
+            call: Call::Waiting { app: self.app.clone(), request: Some(request) },
+        }
+    }
+}
+
+/// A request in flight; dropped when the app is done with it.
+struct Guard {
+    entry: Arc<Entry>,
+    key: usize,
+    waits: bool,
+    end: RequestEnd,
+}
+
+impl Guard {
+    /// Makes sure that the deadline wakes whoever polls this.
+    fn wait(&mut self, cx: &Context<'_>) {
+        if !self.waits {
+            self.waits = true;
+            self.entry.wait(self.key, cx.waker());
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.entry.stage() >= Stage::Answer
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let cut = self.end == RequestEnd::Abandoned && self.is_over();
+        self.entry.end(self.key, if cut { RequestEnd::Cut } else { self.end });
+    }
+}
+
+pin_project! {
+    /// One request with the app.
+    pub(crate) struct TrackedCall<A: App> {
+        http1: bool,
+        bodiless: bool,
+        guard: Option<Guard>,
+        #[pin]
+        call: Call<A>,
+    }
+}
+
+pin_project! {
+    #[project = CallProj]
+    enum Call<A: App> {
+        Waiting { app: A, request: Option<Request<Incoming>> },
+        Called { #[pin] future: A::Future },
+    }
+}
+
+impl<A: App> Call<A> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<A::Body>, A::Error>> {
+        loop {
+            let future = match self.as_mut().project() {
+                CallProj::Called { future } => return future.poll(cx),
+                CallProj::Waiting { app, request } => {
+                    ready!(app.poll_ready(cx))?;
+                    match request.take() {
+                        Some(request) => app.call(request),
+                        None => return Poll::Pending,
+                    }
+                }
+            };
+            self.set(Self::Called { future });
+        }
+    }
+}
+
+impl<A: App> Future for TrackedCall<A> {
+    type Output = Result<Response<TrackedBody<A::Body>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Some(guard) = this.guard.as_mut() else { return Poll::Pending };
+        let polled = catch_unwind(AssertUnwindSafe(|| this.call.as_mut().poll(cx)));
+        let mut response = match polled {
+            Ok(Poll::Ready(Ok(response))) => response.map(Some),
+            Ok(Poll::Ready(Err(error))) => {
+                tracing::error!(error = %error.into(), "the app failed; answering 500");
+                empty(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+            Ok(Poll::Pending) if guard.is_over() => {
+                guard.end = RequestEnd::Cut;
+                let mut response = empty(StatusCode::SERVICE_UNAVAILABLE);
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                response
+            }
+            Ok(Poll::Pending) => {
+                guard.wait(cx);
+                return Poll::Pending;
+            }
+            Err(_panic) => {
+                guard.entry.panicked();
+                empty(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        };
+        let status = response.status();
+        // Switching protocols says `Connection: upgrade`, and the connection has no further response.
+        if *this.http1 && status != StatusCode::SWITCHING_PROTOCOLS && guard.entry.stage() >= Stage::TurnAway {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let bodiless = *this.bodiless
+            || status.is_informational()
+            || status == StatusCode::NO_CONTENT
+            || status == StatusCode::NOT_MODIFIED;
+        let events = is_event_stream(&response);
+        let guard = this.guard.take();
+        Poll::Ready(Ok(response.map(|inner| TrackedBody { inner, guard, bodiless, events, between: true })))
+    }
+}
+
+fn empty<B>(status: StatusCode) -> Response<Option<B>> {
+    let mut response = Response::new(None);
+    *response.status_mut() = status;
+    response
+}
+
+fn is_event_stream<B>(response: &Response<B>) -> bool {
+    const EVENT_STREAM: &[u8] = b"text/event-stream";
+    let Some(kind) = response.headers().get(CONTENT_TYPE) else { return false };
+    kind.as_bytes().get(..EVENT_STREAM.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM))
+}
+
+pin_project! {
+    /// A response's body, until hyper drops it.
+    pub(crate) struct TrackedBody<B: Body> {
+        // `None`: an empty body of our own.
+        #[pin]
+        inner: Option<B>,
+        guard: Option<Guard>,
+        bodiless: bool,
+        // `text/event-stream`: ended between two events when the drain begins.
+        events: bool,
+        // The last bytes ended an event.
+        between: bool,
+    }
+
+    impl<B: Body> PinnedDrop for TrackedBody<B> {
+        fn drop(this: Pin<&mut Self>) {
+            let ended = this.bodiless || this.inner.as_ref().is_none_or(Body::is_end_stream);
+            if let Some(guard) = this.project().guard {
+                if ended && guard.end == RequestEnd::Abandoned {
+                    guard.end = RequestEnd::Answered;
+                }
+            }
+        }
+    }
+}
+
+impl<B: Body> TrackedBody<B> {
+    fn stage(&self) -> Stage {
+        self.guard.as_ref().map_or(Stage::Serve, |guard| guard.entry.stage())
+    }
+}
+
+impl<B: Body<Data: Buf, Error: Into<BoxError>>> Body for TrackedBody<B> {
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let stage = self.stage();
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        if *this.events && *this.between && stage >= Stage::Drain {
+            // A proper end of body: the client connects again, to whoever is there next.
+            if let Some(guard) = this.guard {
+                guard.end = RequestEnd::Answered;
+            }
+            this.inner.set(None);
+            return Poll::Ready(None);
+        }
+        match inner.poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if *this.events {
+                    *this.between = frame.data_ref().is_none_or(|data| ends_event(data.chunk()));
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(None) => {
+                if let Some(guard) = this.guard {
+                    guard.end = RequestEnd::Answered;
+                }
+                Poll::Ready(None)
+            }
+            Poll::Pending if stage >= Stage::Answer => {
+                if let Some(guard) = this.guard {
+                    guard.end = RequestEnd::Cut;
+                }
+                Poll::Ready(Some(Err("cut at the end of the grace period".into())))
+            }
+            Poll::Pending => {
+                if let Some(guard) = this.guard {
+                    guard.wait(cx);
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// Whether an event of an event stream ends here: with an empty line (HTML, section 9.2.5).
+fn ends_event(data: &[u8]) -> bool {
+    [&b"\n\n"[..], b"\r\n\r\n", b"\r\r"].iter().any(|end| data.ends_with(end))
+}

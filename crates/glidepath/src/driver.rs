@@ -1,0 +1,377 @@
+//! Performs what the core decides. It has two hands: this file's [`Shared::dispatch`] does at once, on whichever thread an
+//! event came in, what needs no waiting; [`drive`], inside the serve future, does the rest.
+//!
+//! A third one holds the rope: [`stand_by`] runs on the signal thread and ends the process when the runtime does not.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::connection::{Registry, Stage};
+use crate::display::Display;
+use crate::drain::Drain;
+use crate::error::{Error, Result};
+use crate::hooks::Hooks;
+use crate::listener::Acceptor;
+use crate::phase::{Cause, Command, Core, Ending, Event, Left, Moment, Phase};
+use crate::plan::Plan;
+use crate::report::{self, EXIT_CLEAN, EXIT_CUT, EXIT_FAILED, EXIT_SIGNAL_BASE, Outcome, Report, Snapshot};
+use crate::signal::{self, Heard, Signals, Waker};
+use crate::tasks::Tasks;
+
+type OnReport = Box<dyn FnOnce(&Report) + Send>;
+
+/// What all handles of one lifecycle share.
+pub(crate) struct Shared {
+    born: Instant,
+    inner: Mutex<Inner>,
+    /// Something is for [`drive`] to look at.
+    changed: Arc<Notify>,
+    phase: watch::Sender<Phase>,
+    listeners: AtomicUsize,
+    pub(crate) serves: AtomicBool,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) tasks: Tasks,
+    pub(crate) hooks: Hooks,
+    pub(crate) drain: Drain,
+    on_report: Mutex<Option<OnReport>>,
+    report: Mutex<Option<Report>>,
+    thread: Option<Waker>,
+}
+
+struct Inner {
+    core: Core,
+    /// For [`drive`].
+    commands: VecDeque<Command>,
+    stopped: Option<Moment>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(thread: Option<Waker>) -> Arc<Self> {
+        let plan = Plan::default();
+        let changed = Arc::new(Notify::new());
+        Arc::new(Self {
+            born: Instant::now(),
+            registry: Registry::new(&plan, Arc::clone(&changed)),
+            tasks: Tasks::new(Arc::clone(&changed)),
+            inner: Mutex::new(Inner { core: Core::new(plan), commands: VecDeque::new(), stopped: None }),
+            changed,
+            phase: watch::Sender::new(Phase::Armed),
+            listeners: AtomicUsize::new(0),
+            serves: AtomicBool::new(false),
+            hooks: Hooks::default(),
+            drain: Drain::default(),
+            on_report: Mutex::default(),
+            report: Mutex::default(),
+            thread,
+        })
+    }
+
+    pub(crate) fn set_plan(&self, plan: Plan) {
+        self.registry.set_plan(&plan);
+        lock(&self.inner).core.set_plan(plan);
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    pub(crate) fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    pub(crate) fn on_report(&self, tell: OnReport) {
+        *lock(&self.on_report) = Some(tell);
+    }
+
+    fn now(&self) -> Moment {
+        self.born.elapsed()
+    }
+
+    fn left(&self) -> Left {
+        Left {
+            listeners: self.listeners.load(Ordering::Acquire),
+            connections: self.registry.open(),
+            tasks: self.tasks.running(),
+            hooks: self.hooks.left(),
+        }
+    }
+
+    /// Takes an event through the core, and does what can be done without waiting.
+    pub(crate) fn dispatch(&self, event: Event) {
+        let mut inner = lock(&self.inner);
+        let now = self.now();
+        let before = inner.core.phase();
+        for command in inner.core.step(event, self.left(), now) {
+            match command {
+                Command::TurnAway => {
+                    inner.stopped = Some(now);
+                    self.drain.stop();
+                    self.registry.set_stage(Stage::TurnAway);
+                }
+                Command::Drain => {
+                    self.drain.begin();
+                    self.registry.set_stage(Stage::Drain);
+                }
+                Command::Answer => {
+                    self.registry.set_stage(Stage::Answer);
+                    self.tasks.abort();
+                }
+                Command::Cut => self.registry.set_stage(Stage::Cut),
+                Command::AbortHooks => {
+                    self.hooks.abort();
+                    inner.commands.push_back(command);
+                }
+                Command::Seal | Command::RunHooks { .. } | Command::Finish => inner.commands.push_back(command),
+            }
+        }
+        let (phase, cause) = (inner.core.phase(), inner.core.cause());
+        let to_do = !inner.commands.is_empty();
+        drop(inner);
+        if phase != before {
+            self.phase.send_replace(phase);
+            let cause = cause.map(signal::name);
+            tracing::info!(%phase, cause, "lifecycle");
+        }
+        if phase != before || to_do {
+            self.changed.notify_one();
+            if let Some(thread) = &self.thread {
+                thread.wake();
+            }
+        }
+    }
+
+    fn next_command(&self) -> Option<Command> {
+        lock(&self.inner).commands.pop_front()
+    }
+
+    fn at(&self, moment: Option<Moment>) -> Option<Instant> {
+        moment.map(|moment| self.born + moment)
+    }
+
+    fn looks_again_at(&self) -> Option<Instant> {
+        self.at(lock(&self.inner).core.wakes_at())
+    }
+
+    fn process_ends_at(&self) -> Option<Instant> {
+        self.at(lock(&self.inner).core.process_ends_at())
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let inner = lock(&self.inner);
+        let (phase, deadline) = (inner.core.phase(), inner.core.deadline());
+        drop(inner);
+        let mut running = self.registry.list();
+        running.extend(self.tasks.list());
+        running.extend(self.hooks.list());
+        let left = deadline.map(|deadline| deadline.saturating_sub(self.now()));
+        Snapshot { phase, left, connections: self.registry.by_state(), running }
+    }
+
+    /// Writes the report and tells it, once; later calls give the same.
+    fn finish(&self, held_by: Option<&str>) -> Report {
+        let mut kept = lock(&self.report);
+        if let Some(report) = &*kept {
+            return report.clone();
+        }
+        let report = self.account(held_by);
+        *kept = Some(report.clone());
+        drop(kept);
+        if let Some(tell) = lock(&self.on_report).take() {
+            tell(&report);
+        }
+        report
+    }
+
+    fn account(&self, held_by: Option<&str>) -> Report {
+        let inner = lock(&self.inner);
+        let now = self.now();
+        let (ending, cause) = (inner.core.ending(), inner.core.cause());
+        let took = now - inner.stopped.unwrap_or(now);
+        let grace = inner.core.plan().grace;
+        drop(inner);
+        let (connections, requests, mut cut) = self.registry.account();
+        let (tasks, aborted, mut panicked) = self.tasks.account();
+        cut.extend(aborted);
+        let (hooks, aborted, hooks_panicked) = self.hooks.account();
+        cut.extend(aborted);
+        panicked.extend(hooks_panicked);
+        let (outcome, exit_code) = match ending {
+            Ending::Forced(by) => {
+                (Outcome::Forced, signal::number(by).map_or(EXIT_CUT, |number| EXIT_SIGNAL_BASE.saturating_add(number)))
+            }
+            Ending::Failed => (Outcome::Failed, EXIT_FAILED),
+            Ending::Ran if cut.is_empty() && connections.cut == 0 && held_by.is_none() => (Outcome::Clean, EXIT_CLEAN),
+            Ending::Ran => (Outcome::Cut, EXIT_CUT),
+        };
+        Report {
+            version: 1,
+            outcome,
+            exit_code,
+            cause: cause.map_or("end of serving", signal::name).to_owned(),
+            took,
+            grace,
+            connections,
+            requests,
+            tasks,
+            hooks,
+            cut,
+            panicked,
+            held_by: held_by.map(str::to_owned),
+            printed: report::Printed::default(),
+        }
+    }
+}
+
+/// Takes one service from its first accept to its report.
+pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>) -> Result<Report> {
+    shared.listeners.store(acceptors.len(), Ordering::Release);
+    let mut hooks: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
+    let mut failed = None;
+    let mut display = Display::new();
+    let mut sweep = interval(Duration::from_millis(500));
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    shared.dispatch(Event::Serve);
+    loop {
+        while let Some(command) = shared.next_command() {
+            match command {
+                Command::Seal => acceptors.iter_mut().for_each(Acceptor::seal),
+                Command::RunHooks { until } => {
+                    hooks = Some(Box::pin(shared.hooks.clone().run(shared.born + until)));
+                }
+                Command::AbortHooks => hooks = None,
+                Command::Finish => {
+                    display.clear();
+                    let report = shared.finish(None);
+                    return match failed {
+                        Some(error) => Err(Error::listener(error)),
+                        None => Ok(report),
+                    };
+                }
+                // Done by `dispatch`.
+                Command::TurnAway | Command::Drain | Command::Answer | Command::Cut => {}
+            }
+        }
+        let looks_again_at = shared.looks_again_at();
+        tokio::select! {
+            () = shared.changed.notified() => {}
+            () = until(looks_again_at) => {}
+            sealed = accept(&mut acceptors, &shared.listeners) => {
+                if let Err(error) = sealed {
+                    failed = Some(error);
+                    shared.dispatch(Event::Fail);
+                }
+            }
+            () = ended(&mut hooks) => hooks = None,
+            _ = sweep.tick() => shared.registry.sweep(),
+            () = display.due(), if shared.phase() >= Phase::LameDuck => display.show(&shared.snapshot()),
+        }
+        shared.dispatch(Event::Look);
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn ended(hooks: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+    match hooks {
+        Some(hooks) => hooks.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ready when one more listener is sealed, or has failed.
+async fn accept(acceptors: &mut Vec<Acceptor>, listeners: &AtomicUsize) -> std::io::Result<()> {
+    std::future::poll_fn(|cx| {
+        for i in 0..acceptors.len() {
+            if let Poll::Ready(sealed) = acceptors[i].poll(cx) {
+                acceptors.swap_remove(i);
+                listeners.store(acceptors.len(), Ordering::Release);
+                return Poll::Ready(sealed);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// The signal thread: hears, and ends the process when nobody else does. Never returns.
+pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
+    if let Err(error) = signals.unblock() {
+        tracing::warn!(%error, "cannot unblock signals; those that the process was started with blocked are not heard");
+    }
+    loop {
+        let ends_at = shared.process_ends_at();
+        match signals.wait(ends_at.map(|at| at.saturating_duration_since(Instant::now()))) {
+            Heard::Stop(cause) => shared.dispatch(Event::Step(cause)),
+            Heard::Dump => {
+                let dump = shared.snapshot().to_string();
+                let _ = std::io::Write::write_all(&mut std::io::stderr(), dump.as_bytes());
+                signal::exit_now(signal::EXIT_DUMP);
+            }
+            Heard::Nothing => {}
+        }
+        if shared.process_ends_at().is_some_and(|at| Instant::now() >= at) {
+            end_process(shared);
+        }
+    }
+}
+
+/// The forced end. The runtime was given its time: something blocks it, or `main` does not return.
+fn end_process(shared: &Shared) -> ! {
+    let written = lock(&shared.report).clone();
+    let report = match written {
+        Some(mut report) => {
+            // All work was accounted for in time, but the process is still here.
+            if report.outcome == Outcome::Clean {
+                report.exit_code = EXIT_CUT;
+                report.outcome = Outcome::Cut;
+            }
+            report.held_by = Some("a blocked thread, or `main`, after all work had ended".into());
+            report
+        }
+        None => {
+            shared.registry.abandon();
+            shared.tasks.abort();
+            shared.hooks.abort();
+            shared.finish(Some("a runtime whose threads are all blocked, or `main`, which does not poll `serve`"))
+        }
+    };
+    report::print_once(&report);
+    signal::exit_now(report.exit_code.into())
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("phase", &self.phase()).finish_non_exhaustive()
+    }
+}
+
+/// The handle's ways to ask for an end.
+impl Shared {
+    pub(crate) fn begin(&self) {
+        self.dispatch(Event::Begin(Cause::Handle));
+    }
+
+    pub(crate) fn hurry(&self) {
+        self.dispatch(Event::Step(Cause::Handle));
+    }
+
+    pub(crate) fn force(&self) {
+        self.dispatch(Event::Force(Cause::Handle));
+    }
+}

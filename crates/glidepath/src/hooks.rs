@@ -1,0 +1,119 @@
+//! What runs last: closing databases, flushing logs.
+
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::report::{self, Kind, Running};
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The closing hooks, in the order of their registration.
+#[derive(Clone, Default)]
+pub(crate) struct Hooks {
+    book: Arc<Mutex<Book>>,
+}
+
+#[derive(Default)]
+struct Book {
+    waiting: Vec<(Cow<'static, str>, Work)>,
+    running: Option<(Cow<'static, str>, Instant)>,
+    count: report::Hooks,
+    aborted: Vec<Running>,
+    panicked: Vec<String>,
+}
+
+impl Hooks {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn add(&self, name: Cow<'static, str>, work: impl Future<Output = ()> + Send + 'static) {
+        let mut book = self.book();
+        book.count.registered += 1;
+        book.waiting.push((name, Box::pin(work)));
+    }
+
+    /// How many have not ended yet.
+    pub(crate) fn left(&self) -> usize {
+        let book = self.book();
+        book.waiting.len() + usize::from(book.running.is_some())
+    }
+
+    /// Runs all, the last registered first. Each may use an equal share of the time that is left, so that one that
+    /// hangs does not take the time of the next: databases, registered first, close last.
+    pub(crate) async fn run(self, until: Instant) {
+        while let Some((share, name, work)) = self.next(until) {
+            // A task of its own: a hook that panics or blocks its thread is the driver's business, not its fate.
+            #[expect(clippy::disallowed_methods, reason = "this is the tracked helper for hooks")]
+            let mut task = tokio::spawn(work);
+            let ended = timeout_at(share, &mut task).await;
+            let mut book = self.book();
+            match ended {
+                Ok(Ok(())) => book.count.finished += 1,
+                Ok(Err(error)) if error.is_panic() => {
+                    book.count.panicked += 1;
+                    book.panicked.push(format!("hook \"{name}\""));
+                }
+                Ok(Err(_)) | Err(_) => {
+                    task.abort();
+                    book.abort_running();
+                }
+            }
+            book.running = None;
+        }
+    }
+
+    fn next(&self, until: Instant) -> Option<(Instant, Cow<'static, str>, Work)> {
+        let mut book = self.book();
+        let (name, work) = book.waiting.pop()?;
+        let now = Instant::now();
+        let sharers = u32::try_from(book.waiting.len() + 1).unwrap_or(u32::MAX);
+        let share = now + until.saturating_duration_since(now) / sharers;
+        book.running = Some((name.clone(), now));
+        Some((share, name, work))
+    }
+
+    /// Names what is running and what never began.
+    pub(crate) fn abort(&self) {
+        let mut book = self.book();
+        book.abort_running();
+        while let Some((name, _)) = book.waiting.pop() {
+            book.running = Some((name, Instant::now()));
+            book.abort_running();
+        }
+    }
+
+    pub(crate) fn list(&self) -> Vec<Running> {
+        self.book().running().into_iter().collect()
+    }
+
+    /// The counts, what was aborted, and who panicked.
+    pub(crate) fn account(&self) -> (report::Hooks, Vec<Running>, Vec<String>) {
+        let book = self.book();
+        (book.count, book.aborted.clone(), book.panicked.clone())
+    }
+}
+
+impl Book {
+    fn running(&self) -> Option<Running> {
+        let (name, since) = self.running.as_ref()?;
+        Some(Running { kind: Kind::Hook, name: format!("\"{name}\""), age: since.elapsed() })
+    }
+
+    fn abort_running(&mut self) {
+        if let Some(running) = self.running() {
+            self.running = None;
+            self.count.aborted += 1;
+            self.aborted.push(running);
+        }
+    }
+}
+
+impl std::fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hooks").field("left", &self.left()).finish()
+    }
+}

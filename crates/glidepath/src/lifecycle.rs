@@ -1,0 +1,141 @@
+//! The handles of one service's life.
+
+use std::borrow::Cow;
+use std::io;
+use std::sync::Arc;
+
+use crate::connection::App;
+use crate::drain::Drain;
+use crate::driver::{self, Shared};
+use crate::listener::Listener;
+use crate::phase::Phase;
+use crate::report::{Report, Snapshot};
+use crate::server::Server;
+use crate::signal::Signals;
+use crate::tasks::Tasks;
+
+/// One service's life: made first, before anything is bound, so that no signal is missed.
+///
+/// Cheap to clone; all clones are the same life. A life has one server, which may have several listeners.
+///
+/// ```no_run
+/// # async fn main_() -> glidepath::Result<()> {
+/// use glidepath::Lifecycle;
+///
+/// let lifecycle = Lifecycle::new().expect("signal handlers");
+/// lifecycle.on_close("database", async { /* pool.close().await */ });
+/// let _detached = lifecycle.tasks().spawn("warm the cache", async {});
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:4000").await.expect("port 4000");
+/// let report = lifecycle.serve(listener, axum::Router::new()).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Lifecycle {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Lifecycle {
+    /// Installs the signal handlers at once, and a thread that hears them. Needs no runtime.
+    ///
+    /// From now on SIGINT and SIGTERM (and SIGHUP, unless it was ignored) begin the end, one more signal hurries it, the
+    /// next forces it, and SIGQUIT prints what is running and ends the process with 131. The process is ended by force
+    /// if it is still there half a second after the grace period.
+    ///
+    /// # Errors
+    /// When handlers, the pipe between them and the thread, or the thread cannot be made.
+    pub fn new() -> io::Result<Self> {
+        let (signals, waker) = Signals::install()?;
+        let shared = Shared::new(Some(waker));
+        let standing_by = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("glidepath".into())
+            .spawn(move || driver::stand_by(&standing_by, signals))?;
+        Ok(Self { shared })
+    }
+
+    /// A life that hears no signals and never ends the process: for tests, and for a server inside something larger.
+    ///
+    /// Its end is asked for through [`Lifecycle::handle`].
+    pub fn without_signals() -> Self {
+        Self { shared: Shared::new(None) }
+    }
+
+    /// Serves `app` on a bound listener until the end; see [`serve`](crate::serve).
+    pub fn serve<A: App>(&self, listener: impl Into<Listener>, app: A) -> Server {
+        self.run().and_serve(listener, app)
+    }
+
+    /// A life without listeners, for programs that only have background work: waits for the end, the tasks and the hooks.
+    pub fn run(&self) -> Server {
+        Server::new(Ok(self.clone()))
+    }
+
+    /// What handlers and tasks see of the end.
+    pub fn drain(&self) -> Drain {
+        self.shared.drain.clone()
+    }
+
+    /// Background work that the end waits for.
+    pub fn tasks(&self) -> Tasks {
+        self.shared.tasks.clone()
+    }
+
+    /// For asking for the end, and watching it.
+    pub fn handle(&self) -> Handle {
+        Handle { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Runs `work` when requests and tasks are done: the last registered first, one after the other, each within its
+    /// share of a slice of the grace period that is kept for them even when the drain was cut.
+    ///
+    /// Register the database first: it closes last.
+    pub fn on_close(&self, name: impl Into<Cow<'static, str>>, work: impl Future<Output = ()> + Send + 'static) {
+        self.shared.hooks.add(name.into(), work);
+    }
+
+    /// Calls `tell` with the report, exactly once, before `serve` returns it; or on the signal thread, when that has to
+    /// end the process. One callback; a later one replaces an earlier.
+    pub fn on_report(&self, tell: impl FnOnce(&Report) + Send + 'static) {
+        self.shared.on_report(Box::new(tell));
+    }
+}
+
+/// Asks for the end from inside the program, and watches it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// Begins the end, as SIGTERM does. Nothing if it has begun.
+    pub fn begin(&self) {
+        self.shared.begin();
+    }
+
+    /// One step on, as one more signal: begins the end, ends the lame duck, or forces the end.
+    pub fn hurry(&self) {
+        self.shared.hurry();
+    }
+
+    /// Ends now: requests are answered 503, tasks aborted, connections cut. The report's exit code is 3.
+    pub fn force(&self) {
+        self.shared.force();
+    }
+
+    /// Where the service is in its life.
+    pub fn phase(&self) -> Phase {
+        self.shared.phase()
+    }
+
+    /// Ends when `phase` is reached or passed; at once if it is. Cancel safe.
+    pub async fn wait_for(&self, phase: Phase) {
+        let mut phases = self.shared.phases();
+        // The sender lives as long as this handle does.
+        let _ = phases.wait_for(|now| *now >= phase).await;
+    }
+
+    /// What is running now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.snapshot()
+    }
+}

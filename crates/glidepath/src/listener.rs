@@ -1,0 +1,291 @@
+//! Listening sockets, and how they are emptied and closed so that nobody who got through is lost.
+//!
+//! `close` on a listener resets what waits in its queue. So, on Linux (measured: docs of the project, `measured.md`):
+//! 1. a filter on the listener drops new SYNs, which their senders will repeat and then find the port closed;
+//! 2. the queue is emptied until it stays empty for a round trip: handshakes under way complete;
+//! 3. the listener is closed.
+//!
+//! Elsewhere the first step is missing, and who connects in the instant of the close can be reset.
+
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+#[cfg(unix)]
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::stream::Stream;
+
+/// A listening socket that a server can take: made `From` tokio's TCP or unix listener.
+#[derive(Debug)]
+pub struct Listener(Socket);
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener, Option<OwnPath>),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        // Accepted sockets inherit it: answers are not held back to be joined with later ones (tcp(7)).
+        let _ = socket2::SockRef::from(&listener).set_tcp_nodelay(true);
+        Self(Socket::Tcp(listener))
+    }
+}
+
+#[cfg(unix)]
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Self {
+        let path = listener.local_addr().ok().and_then(|address| address.as_pathname().map(PathBuf::from));
+        Self(Socket::Unix(listener, path.and_then(OwnPath::of)))
+    }
+}
+
+/// A unix socket's path, as long as it is still the one that this listener was bound to.
+#[cfg(unix)]
+#[derive(Debug)]
+struct OwnPath {
+    path: PathBuf,
+    file: (u64, u64),
+}
+
+#[cfg(unix)]
+impl OwnPath {
+    fn of(path: PathBuf) -> Option<Self> {
+        Some(Self { file: Self::identity(&path)?, path })
+    }
+
+    fn identity(path: &std::path::Path) -> Option<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        let data = std::fs::symlink_metadata(path).ok()?;
+        Some((data.dev(), data.ino()))
+    }
+
+    fn remove(&self) {
+        // A successor may have bound the same path meanwhile.
+        if Self::identity(&self.path) == Some(self.file) {
+            if let Err(error) = std::fs::remove_file(&self.path) {
+                tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket's path");
+            }
+        }
+    }
+}
+
+/// The longest that a seal may take: LIS-1 promises a refusal within 100 ms.
+const SEAL_LIMIT: Duration = Duration::from_millis(80);
+/// The most that is accepted while sealing where new connections cannot be held off.
+const SEAL_ACCEPTS: usize = 10_000;
+/// How many connections are accepted before others get their turn.
+const BATCH: usize = 64;
+
+/// Accepts connections and hands them to `spawn`, until it is sealed.
+pub(crate) struct Acceptor {
+    state: State,
+    spawn: Box<dyn FnMut(Stream) + Send>,
+    /// The slowest handshake seen of late: what a client that is just connecting may need.
+    round_trip: Duration,
+    accepted: usize,
+}
+
+enum State {
+    Accepting { socket: Socket, pause: Option<Pin<Box<Sleep>>>, backoff: Duration },
+    Sealing { queue: Queue, until: Instant, quiet_by: Instant, look: Pin<Box<Sleep>>, taken: usize },
+    Sealed,
+}
+
+/// The listener without the reactor, which may not have heard of what the kernel has.
+enum Queue {
+    Tcp(std::net::TcpListener),
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixListener),
+}
+
+impl Queue {
+    fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_nonblocking(true)?;
+                TcpStream::from_std(stream).map(Stream::Tcp)
+            }
+            #[cfg(unix)]
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_nonblocking(true)?;
+                UnixStream::from_std(stream).map(Stream::Unix)
+            }
+        }
+    }
+}
+
+impl Acceptor {
+    pub(crate) fn new(listener: Listener, spawn: impl FnMut(Stream) + Send + 'static) -> Self {
+        let state = State::Accepting { socket: listener.0, pause: None, backoff: Duration::ZERO };
+        Self { state, spawn: Box::new(spawn), round_trip: Duration::ZERO, accepted: 0 }
+    }
+
+    /// Begins to seal; `poll` goes on with it.
+    pub(crate) fn seal(&mut self) {
+        let State::Accepting { socket, .. } = std::mem::replace(&mut self.state, State::Sealed) else { return };
+        let queue = match socket {
+            Socket::Tcp(listener) => {
+                refuse_syn(&listener);
+                listener.into_std().map(Queue::Tcp)
+            }
+            #[cfg(unix)]
+            Socket::Unix(listener, path) => {
+                // Without the path nobody new finds it.
+                if let Some(path) = path {
+                    path.remove();
+                }
+                listener.into_std().map(Queue::Unix)
+            }
+        };
+        let Ok(queue) = queue else { return };
+        let now = Instant::now();
+        let settle = self.settle();
+        let look = Box::pin(sleep(Duration::from_millis(1)));
+        self.state = State::Sealing { queue, until: now + SEAL_LIMIT, quiet_by: now + settle, look, taken: 0 };
+    }
+
+    /// How long the queue must stay empty.
+    fn settle(&self) -> Duration {
+        (2 * self.round_trip + Duration::from_millis(2)).min(SEAL_LIMIT)
+    }
+
+    /// Ready when it is sealed, or with the error that makes it impossible to go on.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.state {
+            State::Accepting { .. } => self.poll_accept(cx),
+            State::Sealing { .. } => self.poll_seal(cx),
+            State::Sealed => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn take(&mut self, stream: Stream) {
+        // Now and then is enough, and old slow ones are forgotten.
+        if self.accepted % 16 == 0 {
+            let seen = stream.rtt().unwrap_or_default();
+            self.round_trip = seen.max(self.round_trip * 7 / 8).min(SEAL_LIMIT);
+        }
+        self.accepted = self.accepted.wrapping_add(1);
+        (self.spawn)(stream);
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        for _ in 0..BATCH {
+            let State::Accepting { socket, pause, backoff } = &mut self.state else { return Poll::Ready(Ok(())) };
+            if let Some(sleeping) = pause {
+                ready!(sleeping.as_mut().poll(cx));
+                *pause = None;
+            }
+            let accepted = match socket {
+                Socket::Tcp(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| Stream::Tcp(stream)),
+                #[cfg(unix)]
+                Socket::Unix(listener, _) => ready!(listener.poll_accept(cx)).map(|(stream, _)| Stream::Unix(stream)),
+            };
+            match accepted {
+                Ok(stream) => {
+                    *backoff = Duration::ZERO;
+                    self.take(stream);
+                }
+                Err(error) => match Trouble::of(&error) {
+                    Trouble::Client => {}
+                    Trouble::Exhausted => {
+                        // From 10 ms up to one second; a line for the first only.
+                        if backoff.is_zero() {
+                            tracing::warn!(%error, "cannot accept connections for now; trying again");
+                        }
+                        *backoff = (*backoff * 2).clamp(Duration::from_millis(10), Duration::from_secs(1));
+                        *pause = Some(Box::pin(sleep(*backoff)));
+                    }
+                    Trouble::Fatal => return Poll::Ready(Err(error)),
+                },
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_seal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let settle = self.settle();
+            let State::Sealing { queue, until, quiet_by, look, taken } = &mut self.state else {
+                return Poll::Ready(Ok(()));
+            };
+            let now = Instant::now();
+            match queue.accept() {
+                Ok(stream) if now < *until && *taken < SEAL_ACCEPTS => {
+                    *taken += 1;
+                    *quiet_by = now + settle;
+                    self.take(stream);
+                }
+                Err(error) if Trouble::of(&error) == Trouble::Client && now < *until => {}
+                Err(error) if Trouble::of(&error) != Trouble::Fatal && now < (*quiet_by).min(*until) => {
+                    ready!(look.as_mut().poll(cx));
+                    look.as_mut().reset(now + Duration::from_millis(1));
+                }
+                // The last one of a flood is still served; an error here is of a listener that is closed anyway.
+                last => {
+                    self.state = State::Sealed;
+                    if let Ok(stream) = last {
+                        self.take(stream);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What an error of accept(2) means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// That client is gone; the next may not be.
+    Client,
+    /// Of descriptors or memory, or nobody waits: later again.
+    Exhausted,
+    /// The listener is of no use.
+    Fatal,
+}
+
+impl Trouble {
+    fn of(error: &io::Error) -> Self {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, InvalidInput, NotConnected, Unsupported};
+        match error.kind() {
+            ConnectionAborted | ConnectionReset | Interrupted => Self::Client,
+            InvalidInput | NotConnected | Unsupported => Self::Fatal,
+            // EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM of a firewall, network errors of the new socket: accept(2).
+            _ => Self::Exhausted,
+        }
+    }
+}
+
+/// Drops SYNs that are not answers, so that nobody new gets into the queue. Accepted sockets inherit the filter and
+/// live on with it: they never see a bare SYN.
+#[cfg(target_os = "linux")]
+fn refuse_syn(listener: &TcpListener) {
+    const FLAGS: u32 = 13;
+    const SYN_ACK: u32 = 0x12;
+    const SYN: u32 = 0x02;
+    // Classic BPF, whose data begins at the TCP header (Linux, Documentation/networking/filter.rst).
+    let op = |code, jt, jf, k| socket2::SockFilter::new(code, jt, jf, k);
+    let filter = [
+        op(0x30, 0, 0, FLAGS),    // ldb [13]
+        op(0x54, 0, 0, SYN_ACK),  // and #0x12
+        op(0x15, 0, 1, SYN),      // jeq #2, drop, keep
+        op(0x06, 0, 0, 0),        // drop: ret 0
+        op(0x06, 0, 0, u32::MAX), // keep: ret -1
+    ];
+    if let Err(error) = socket2::SockRef::from(listener).attach_filter(&filter) {
+        tracing::debug!(%error, "no filter on the listener; sealing without");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn refuse_syn(_listener: &TcpListener) {}

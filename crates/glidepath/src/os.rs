@@ -1,0 +1,99 @@
+//! The operating system in a box: the one file with `unsafe`, and what differs between platforms.
+#![expect(unsafe_code, reason = "system calls that no kept crate wraps safely; each has its reason")]
+
+use std::time::Duration;
+
+#[cfg(unix)]
+pub(crate) use unix::*;
+
+#[cfg(unix)]
+mod unix {
+    use std::io;
+    use std::mem::MaybeUninit;
+
+    /// Lets the calling thread receive `signals`, whatever mask the process was started with.
+    pub(crate) fn unblock(signals: &[i32]) -> io::Result<()> {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset writes the whole set before sigaddset and pthread_sigmask read it; the old mask is not
+        // asked for, so the third argument may be null.
+        let error = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            for &signal in signals {
+                libc::sigaddset(set.as_mut_ptr(), signal);
+            }
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut())
+        };
+        if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+    }
+
+    /// Whether `signal` is ignored now: `nohup` starts programs so.
+    pub(crate) fn is_ignored(signal: i32) -> bool {
+        let mut old = MaybeUninit::<libc::sigaction>::uninit();
+        // SAFETY: a null new action only asks; `old` is written if and only if the call returns 0.
+        unsafe {
+            libc::sigaction(signal, std::ptr::null(), old.as_mut_ptr()) == 0
+                && old.assume_init().sa_sigaction == libc::SIG_IGN
+        }
+    }
+}
+
+/// What the kernel knows of a TCP connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TcpInfo {
+    /// The smoothed round-trip time.
+    pub(crate) rtt: Duration,
+    /// The peer has acknowledged our FIN.
+    pub(crate) fin_acknowledged: bool,
+}
+
+/// Asks the kernel (tcp(7), `TCP_INFO`).
+#[cfg(target_os = "linux")]
+pub(crate) fn tcp_info(socket: std::os::fd::BorrowedFd<'_>) -> Option<TcpInfo> {
+    use std::os::fd::AsRawFd;
+
+    // Of include/net/tcp_states.h: ESTABLISHED, FIN_WAIT1, CLOSE_WAIT, LAST_ACK, CLOSING. In the first and third no FIN
+    // was sent, in the others it was and is not acknowledged.
+    const UNACKNOWLEDGED: [u8; 5] = [1, 4, 8, 9, 11];
+
+    let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the descriptor is borrowed and so open; the kernel writes at most `length` bytes into `info`, which is
+    // that long, and every bit pattern of it, zeroes too where the kernel is older, is a valid `tcp_info`.
+    let info = unsafe {
+        let into = info.as_mut_ptr().cast();
+        if libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, into, &raw mut length) != 0 {
+            return None;
+        }
+        info.assume_init()
+    };
+    Some(TcpInfo {
+        rtt: Duration::from_micros(info.tcpi_rtt.into()),
+        fin_acknowledged: !UNACKNOWLEDGED.contains(&info.tcpi_state),
+    })
+}
+
+/// Not known here: callers fall back to a bound.
+#[cfg(all(unix, not(target_os = "linux")))]
+pub(crate) fn tcp_info(_socket: std::os::fd::BorrowedFd<'_>) -> Option<TcpInfo> {
+    None
+}
+
+/// Milliseconds of a monotonic clock that is cheap enough to be read for every request; it may lag by some 10 ms.
+pub(crate) fn coarse_millis() -> u64 {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let id = rustix::time::ClockId::MonotonicCoarse;
+    #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+    let id = rustix::time::ClockId::Monotonic;
+    #[cfg(unix)]
+    {
+        let now = rustix::time::clock_gettime(id);
+        now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+    }
+    #[cfg(not(unix))]
+    {
+        use std::sync::OnceLock;
+        use std::time::Instant;
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed().as_millis() as u64
+    }
+}

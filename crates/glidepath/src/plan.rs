@@ -1,0 +1,53 @@
+//! The settings of an end: how long each part of it may take.
+
+use std::time::Duration;
+
+/// After the deadline, what is left to write final answers (503, GOAWAY, Close) before sockets are cut.
+pub(crate) const CUT_MARGIN: Duration = Duration::from_millis(150);
+
+/// How long after the deadline the process itself is ended if it is still there.
+///
+/// Later than [`CUT_MARGIN`], so that an end that goes as planned never meets it; earlier than the half second
+/// that END-1 promises.
+pub(crate) const PROCESS_MARGIN: Duration = Duration::from_millis(350);
+
+/// How long a forced end waits for the runtime to come down by itself. SIG-4 promises one second.
+pub(crate) const FORCE_MARGIN: Duration = Duration::from_millis(500);
+
+/// All durations of a service's life. The defaults are those of SPEC.md.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// After the signal, how long the service still accepts so that balancers can turn away.
+    pub(crate) lame_duck: Duration,
+    /// The most that drain and hooks together may take.
+    pub(crate) grace: Duration,
+    /// The part of `grace` that is kept for hooks; `None`: worked out from `grace`.
+    pub(crate) hooks: Option<Duration>,
+    /// How long a connection must have been silent before it is closed in the drain.
+    pub(crate) quiet: Duration,
+    /// From a head's first byte to its last.
+    pub(crate) head_timeout: Duration,
+    /// How long a connection may be at rest while serving.
+    pub(crate) idle_timeout: Duration,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            lame_duck: Duration::ZERO,
+            grace: Duration::from_secs(30),
+            hooks: None,
+            quiet: Duration::from_millis(500),
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+        }
+    }
+}
+
+impl Plan {
+    /// The slice of the grace period that hooks keep even when the drain was cut (HOOK-1).
+    pub(crate) fn hook_slice(&self) -> Duration {
+        let default = Duration::from_secs(5).min(self.grace / 4);
+        self.hooks.unwrap_or(default).min(self.grace)
+    }
+}

@@ -1,0 +1,362 @@
+//! What happened: the report of an end, and the picture of a moment before it.
+
+use std::fmt;
+use std::process::{ExitCode, Termination};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::phase::Phase;
+
+/// Exit code when all work finished.
+pub const EXIT_CLEAN: u8 = 0;
+/// Exit code when serving failed.
+pub const EXIT_FAILED: u8 = 1;
+/// Exit code when the deadline cut something, or when a handle forced the end.
+pub const EXIT_CUT: u8 = 3;
+/// Added to the number of the signal that forced the end, as shells do.
+pub const EXIT_SIGNAL_BASE: u8 = 128;
+
+/// How a service came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// All work finished.
+    Clean,
+    /// The deadline cut something; [`Report::cut`] names it.
+    Cut,
+    /// A further signal, or the handle, ended it at once.
+    Forced,
+    /// Serving failed.
+    Failed,
+}
+
+/// The account of a whole life, written at its end.
+///
+/// `Display` is a short table for people, [`Report::to_json`] one line for machines. Returned from `main` it prints
+/// itself on standard error and becomes the exit code.
+///
+/// The connections add up: `accepted = finished + at_rest + upgraded + failed + cut + unknown`, and `unknown` is zero.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// The version of this form.
+    pub version: u32,
+    /// How it came to its end.
+    pub outcome: Outcome,
+    /// What the process should exit with.
+    pub exit_code: u8,
+    /// What asked for the end: a signal's name, or `handle`.
+    pub cause: String,
+    /// From the signal to the report.
+    #[serde(rename = "took_ms", serialize_with = "millis")]
+    pub took: Duration,
+    /// The grace period that was set.
+    #[serde(rename = "grace_ms", serialize_with = "millis")]
+    pub grace: Duration,
+    /// What became of the connections.
+    pub connections: Connections,
+    /// What became of the requests.
+    pub requests: Requests,
+    /// What became of the tracked tasks.
+    pub tasks: Tasks,
+    /// What became of the closing hooks.
+    pub hooks: Hooks,
+    /// What did not finish, oldest first.
+    pub cut: Vec<Running>,
+    /// Tasks and hooks that panicked, by name.
+    pub panicked: Vec<String>,
+    /// Set when the process had to be ended from outside the runtime; says what held it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<String>,
+    #[serde(skip)]
+    pub(crate) printed: Printed,
+}
+
+/// What became of the connections. Every accepted one is in exactly one of the other fields.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Connections {
+    /// Taken from the listeners in the whole life.
+    pub accepted: u64,
+    /// Of those, taken after the stop, while the listeners were being sealed.
+    pub accepted_late: u64,
+    /// Ended by the client between requests, or after an answer that said close.
+    pub finished: u64,
+    /// Closed by the server while nothing was asked.
+    pub at_rest: u64,
+    /// Upgraded (a WebSocket, CONNECT), and then closed.
+    pub upgraded: u64,
+    /// Broken by the client or the network, timed out, or not HTTP.
+    pub failed: u64,
+    /// Cut by the deadline or a forced end.
+    pub cut: u64,
+    /// Not accounted for. Always zero.
+    pub unknown: u64,
+    /// Closed at rest while bytes of the client were on their way: what HTTP/1.1 cannot prevent.
+    pub raced: u64,
+}
+
+/// What became of the requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Requests {
+    /// Heads handed to the app.
+    pub started: u64,
+    /// Whole responses handed to the kernel (HTTP/1) or to the connection (HTTP/2).
+    pub answered: u64,
+    /// Of those, after the stop.
+    pub answered_late: u64,
+    /// Left by their client, or broken off by the app's own body.
+    pub abandoned: u64,
+    /// Cut by the deadline or a forced end.
+    pub cut: u64,
+    /// Handlers that panicked. They were answered 500 where the head was not sent.
+    pub panicked: u64,
+}
+
+/// What became of the tracked tasks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Tasks {
+    /// Spawned in the whole life.
+    pub started: u64,
+    /// Ended by themselves, or aborted by the program.
+    pub finished: u64,
+    /// Panicked.
+    pub panicked: u64,
+    /// Aborted at the deadline.
+    pub aborted: u64,
+}
+
+/// What became of the closing hooks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Hooks {
+    /// Registered.
+    pub registered: u64,
+    /// Ran to their end.
+    pub finished: u64,
+    /// Panicked.
+    pub panicked: u64,
+    /// Stopped by their share of the time, or never begun.
+    pub aborted: u64,
+}
+
+/// Something that is running, or was when it was cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Running {
+    /// Of what kind it is.
+    pub kind: Kind,
+    /// `GET /path` for a request (no query string), else its name.
+    pub name: String,
+    /// Since when.
+    #[serde(rename = "age_ms", serialize_with = "millis")]
+    pub age: Duration,
+}
+
+/// Of what kind something running is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Kind {
+    /// A request in flight.
+    Request,
+    /// An upgraded connection.
+    Upgraded,
+    /// A tracked task.
+    Task,
+    /// A closing hook.
+    Hook,
+}
+
+/// What is running at one moment: the content of SIGQUIT's dump.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The phase.
+    pub phase: Phase,
+    /// What is left of the grace period, once it runs.
+    #[serde(rename = "left_ms", serialize_with = "optional_millis")]
+    pub left: Option<Duration>,
+    /// Open connections by state.
+    pub connections: Vec<(&'static str, usize)>,
+    /// Requests, upgraded connections, tasks and hooks, oldest first in each kind.
+    pub running: Vec<Running>,
+}
+
+/// Whether the report was printed, shared by all its copies.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Printed(Arc<AtomicBool>);
+
+impl Printed {
+    /// True for the first caller only.
+    pub(crate) fn claim(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_micros() as f64 / 1000.0)
+}
+
+#[expect(clippy::ref_option, reason = "the form that serde asks for")]
+fn optional_millis<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => millis(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+impl Report {
+    /// The exit code, as a number: 0 clean, 3 cut, 128 + n forced by signal n, 1 failed.
+    pub fn exit_code(&self) -> u8 {
+        self.exit_code
+    }
+
+    /// True when all work finished.
+    pub fn is_clean(&self) -> bool {
+        self.outcome == Outcome::Clean
+    }
+
+    /// The report as one line of JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+    }
+}
+
+impl Termination for Report {
+    /// Prints the report on standard error, unless it was printed already, and gives its exit code.
+    fn report(self) -> ExitCode {
+        print_once(&self);
+        ExitCode::from(self.exit_code)
+    }
+}
+
+/// Writes the report on standard error, once. A closed standard error is no reason to panic.
+pub(crate) fn print_once(report: &Report) {
+    if report.printed.claim() {
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), report.to_string().as_bytes());
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match self.outcome {
+            Outcome::Clean => "all work finished",
+            Outcome::Cut => "cut by the deadline",
+            Outcome::Forced => "forced",
+            Outcome::Failed => "serving failed",
+        };
+        let (took, grace) = (Seconds(self.took), Seconds(self.grace));
+        writeln!(f, "glidepath: {how} ({}, {took} of {grace}, exit code {})", self.cause, self.exit_code)?;
+        let c = &self.connections;
+        let parts = [
+            (c.finished, "finished"),
+            (c.at_rest, "closed at rest"),
+            (c.upgraded, "upgraded"),
+            (c.failed, "failed"),
+            (c.cut, "cut"),
+            (c.unknown, "unknown"),
+        ];
+        line(f, "connections", c.accepted, "accepted", &parts)?;
+        let r = &self.requests;
+        let parts = [
+            (r.answered_late, "of them after the stop"),
+            (r.abandoned, "abandoned by their client"),
+            (r.panicked, "panicked"),
+            (r.cut, "cut"),
+        ];
+        line(f, "requests", r.answered, "answered", &parts)?;
+        let t = &self.tasks;
+        if t.started > 0 {
+            line(f, "tasks", t.finished, "finished", &[(t.panicked, "panicked"), (t.aborted, "aborted")])?;
+        }
+        let h = &self.hooks;
+        if h.registered > 0 {
+            line(f, "hooks", h.finished, "finished", &[(h.panicked, "panicked"), (h.aborted, "aborted")])?;
+        }
+        for name in &self.panicked {
+            writeln!(f, "  {:<12} {name}", "panicked")?;
+        }
+        for running in &self.cut {
+            writeln!(f, "  {:<12} {running}", "cut")?;
+        }
+        if let Some(held_by) = &self.held_by {
+            writeln!(f, "  {:<12} {held_by}", "held by")?;
+        }
+        Ok(())
+    }
+}
+
+/// One line of the table: what there was, and in brackets what is not zero of the rest.
+fn line(f: &mut fmt::Formatter<'_>, head: &str, count: u64, what: &str, parts: &[(u64, &str)]) -> fmt::Result {
+    write!(f, "  {head:<12} {count} {what}")?;
+    let shown = parts.iter().filter(|(count, _)| *count > 0);
+    for (i, (count, what)) in shown.enumerate() {
+        write!(f, "{} {count} {what}", if i == 0 { ":" } else { "," })?;
+    }
+    writeln!(f)
+}
+
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Request => "request",
+            Kind::Upgraded => "upgraded",
+            Kind::Task => "task",
+            Kind::Hook => "hook",
+        };
+        write!(f, "{kind} {}, after {}", Printable(&self.name), Seconds(self.age))
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "glidepath: {}", self.phase)?;
+        if let Some(left) = self.left {
+            write!(f, ", {} left", Seconds(left))?;
+        }
+        writeln!(f)?;
+        for (state, count) in &self.connections {
+            writeln!(f, "  connections  {count} {state}")?;
+        }
+        for running in &self.running {
+            writeln!(f, "  {running}")?;
+        }
+        if self.running.is_empty() {
+            writeln!(f, "  nothing is running")?;
+        }
+        Ok(())
+    }
+}
+
+/// A duration for people: `12 ms`, `1.24 s`.
+pub(crate) struct Seconds(pub(crate) Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs_f64();
+        if seconds < 1.0 {
+            write!(f, "{} ms", self.0.as_millis())
+        } else if seconds < 10.0 {
+            write!(f, "{seconds:.2} s")
+        } else {
+            write!(f, "{seconds:.1} s")
+        }
+    }
+}
+
+/// A name that came from outside: control characters cannot reach a terminal.
+struct Printable<'a>(&'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_debug()) } else { write!(f, "{c}") })
+    }
+}

@@ -1,0 +1,119 @@
+//! The server's builder, and what awaiting it does.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::connection::{App, Connection};
+use crate::driver::drive;
+use crate::error::{Error, Result};
+use crate::lifecycle::Lifecycle;
+use crate::listener::{Acceptor, Listener};
+use crate::plan::Plan;
+use crate::report::Report;
+
+/// A server that has not started. Await it: it serves until the end, and gives the [`Report`].
+///
+/// Dropping the future while it serves drops the listeners; open connections go on without anybody who waits for them.
+#[must_use = "a server does nothing unless awaited"]
+pub struct Server {
+    lifecycle: io::Result<Lifecycle>,
+    acceptors: Vec<Acceptor>,
+    plan: Plan,
+}
+
+/// Serves `app` on a bound listener, with handlers for signals and everything else on by default.
+///
+/// `app` is any tower service of [`http::Request`], such as axum's `Router`. `listener` is tokio's TCP or unix listener.
+/// HTTP/1.1 and HTTP/2 with prior knowledge are served on the same port. The signal handlers stand when this returns;
+/// if they could not be installed, awaiting gives that error.
+///
+/// ```no_run
+/// # async fn main_() -> glidepath::Result<()> {
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:4000").await.expect("port 4000");
+/// let report = glidepath::serve(listener, axum::Router::new()).await?;
+/// eprint!("{report}");
+/// # Ok(()) }
+/// ```
+pub fn serve<A: App>(listener: impl Into<Listener>, app: A) -> Server {
+    Server::new(Lifecycle::new()).and_serve(listener, app)
+}
+
+impl Server {
+    pub(crate) fn new(lifecycle: io::Result<Lifecycle>) -> Self {
+        Self { lifecycle, acceptors: Vec::new(), plan: Plan::default() }
+    }
+
+    /// Serves on one more listener, the same app or another. All are sealed before anything is waited for.
+    pub fn and_serve<A: App>(mut self, listener: impl Into<Listener>, app: A) -> Self {
+        if let Ok(lifecycle) = &self.lifecycle {
+            let registry = lifecycle.shared.registry.clone();
+            self.acceptors.push(Acceptor::new(listener.into(), move |stream| {
+                #[expect(clippy::disallowed_methods, reason = "the registry tracks connections")]
+                tokio::spawn(Connection::new(stream, app.clone(), &registry));
+            }));
+        }
+        self
+    }
+
+    /// The most that drain and hooks together may take. 30 s.
+    pub fn grace(mut self, time: Duration) -> Self {
+        self.plan.grace = time;
+        self
+    }
+
+    /// After the signal, how long connections are still accepted, so that balancers can turn away. 0 s. A Ctrl-C on a
+    /// terminal skips it.
+    pub fn lame_duck(mut self, time: Duration) -> Self {
+        self.plan.lame_duck = time;
+        self
+    }
+
+    /// How long a keep-alive connection must have been silent before the drain closes it. 500 ms.
+    pub fn quiet(mut self, time: Duration) -> Self {
+        self.plan.quiet = time;
+        self
+    }
+
+    /// The part of the grace period that is kept for hooks, if there are any. 5 s, at most a quarter of the grace period.
+    pub fn hooks_within(mut self, time: Duration) -> Self {
+        self.plan.hooks = Some(time);
+        self
+    }
+
+    /// From a request head's first byte to its last, and from a connection to its first byte; then 408, or FIN where
+    /// nothing came. 10 s.
+    pub fn head_timeout(mut self, time: Duration) -> Self {
+        self.plan.head_timeout = time;
+        self
+    }
+
+    /// How long a keep-alive connection may be at rest before it is closed. 75 s.
+    pub fn idle_timeout(mut self, time: Duration) -> Self {
+        self.plan.idle_timeout = time;
+        self
+    }
+}
+
+impl IntoFuture for Server {
+    type Output = Result<Report>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<Report>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let lifecycle = self.lifecycle.map_err(Error::signals)?;
+            if lifecycle.shared.serves.swap(true, Ordering::AcqRel) {
+                return Err(Error::reused());
+            }
+            lifecycle.shared.set_plan(self.plan);
+            drive(&lifecycle.shared, self.acceptors).await
+        })
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}

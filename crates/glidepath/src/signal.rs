@@ -1,0 +1,229 @@
+//! Signals: heard from the moment a lifecycle is made, on a thread of their own.
+//!
+//! The thread is what makes an end possible when every worker of the runtime is blocked: it hears, steps the core, and
+//! ends the process when nobody else does. Raw signals do not leave this file; what leaves is a [`Heard`].
+
+use std::time::Duration;
+
+use crate::phase::Cause;
+
+/// Signals of one burst: a terminal, `cargo run` and a shell may each send one (SIG-3).
+const DEBOUNCE: Duration = Duration::from_millis(250);
+
+/// What the thread heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// One step towards the end.
+    Stop(Cause),
+    /// Say what is running, and end (SIGQUIT).
+    Dump,
+    /// The time is up, or somebody woke the thread.
+    Nothing,
+}
+
+/// Exit code of a process that was told to dump: 128 and the number of SIGQUIT.
+pub(crate) const EXIT_DUMP: i32 = 131;
+
+/// The name of what asked for the end, for logs and the report.
+pub(crate) fn name(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Signal(signal) | Cause::Terminal(signal) => imp::signal_name(signal),
+        Cause::Handle => "handle",
+    }
+}
+
+/// The number of the signal that asked, if one did.
+pub(crate) fn number(cause: Cause) -> Option<u8> {
+    match cause {
+        Cause::Signal(signal) | Cause::Terminal(signal) => u8::try_from(signal).ok(),
+        Cause::Handle => None,
+    }
+}
+
+/// Ends the process without running anything more of it: destructors and `atexit` may be what hangs.
+pub(crate) fn exit_now(code: i32) -> ! {
+    imp::exit(code)
+}
+
+pub(crate) use imp::{Signals, Waker};
+
+#[cfg(unix)]
+mod imp {
+    use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+    use signal_hook::iterator::backend::SignalDelivery;
+    use signal_hook::iterator::exfiltrator::SignalOnly;
+    use tokio::time::Instant;
+
+    use super::{Cause, DEBOUNCE, Heard};
+    use crate::os;
+
+    /// The handlers; they stand from `install` to the end of the process.
+    #[derive(Debug)]
+    pub(crate) struct Signals {
+        delivery: SignalDelivery<UnixStream, SignalOnly>,
+        all: Vec<i32>,
+        last_stop: Option<Instant>,
+        /// More than one can be pending; they are told one by one.
+        heard: Vec<Heard>,
+    }
+
+    /// Wakes the thread that waits for signals.
+    #[derive(Debug)]
+    pub(crate) struct Waker(UnixStream);
+
+    impl Waker {
+        pub(crate) fn wake(&self) {
+            // Full means that it is about to wake anyway.
+            let _ = (&self.0).write(&[0]);
+        }
+    }
+
+    impl Signals {
+        pub(crate) fn install() -> io::Result<(Self, Waker)> {
+            let mut all = vec![SIGINT, SIGTERM, SIGQUIT];
+            // What `nohup` ignores stays ignored.
+            if !os::is_ignored(SIGHUP) {
+                all.push(SIGHUP);
+            }
+            let (read, write) = UnixStream::pair()?;
+            let waker = write.try_clone()?;
+            waker.set_nonblocking(true)?;
+            let delivery = SignalDelivery::with_pipe(read, write, SignalOnly::default(), &all)?;
+            Ok((Self { delivery, all, last_stop: None, heard: Vec::new() }, Waker(waker)))
+        }
+
+        /// To be called on the thread that waits: whatever mask the process inherited, this one hears.
+        pub(crate) fn unblock(&self) -> io::Result<()> {
+            os::unblock(&self.all)
+        }
+
+        /// Blocks until something is heard, or for `limit`.
+        pub(crate) fn wait(&mut self, limit: Option<Duration>) -> Heard {
+            if self.heard.is_empty() {
+                self.listen(limit);
+            }
+            self.heard.pop().unwrap_or(Heard::Nothing)
+        }
+
+        fn listen(&mut self, limit: Option<Duration>) {
+            // Zero would mean for ever.
+            let limit = limit.map(|limit| limit.max(Duration::from_millis(1)));
+            let _ = self.delivery.get_read().set_read_timeout(limit);
+            let mut wait = |pipe: &mut UnixStream| match pipe.read(&mut [0; 64]) {
+                Ok(n) => Ok(n > 0),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => Ok(true),
+                Err(error) => Err(error),
+            };
+            let Ok(Some(pending)) = self.delivery.poll_pending(&mut wait) else { return };
+            let signals: Vec<i32> = pending.collect();
+            let now = Instant::now();
+            for signal in signals {
+                if signal == SIGQUIT {
+                    self.heard.push(Heard::Dump);
+                } else if self.last_stop.is_none_or(|last| now.saturating_duration_since(last) >= DEBOUNCE) {
+                    self.last_stop = Some(now);
+                    self.heard.push(Heard::Stop(cause(signal)));
+                }
+            }
+        }
+    }
+
+    /// Ctrl-C of a terminal is a person who waits; no balancer has to be turned away first.
+    fn cause(signal: i32) -> Cause {
+        if signal == SIGINT && io::stdin().is_terminal() { Cause::Terminal(signal) } else { Cause::Signal(signal) }
+    }
+
+    pub(super) fn signal_name(signal: i32) -> &'static str {
+        signal_hook::low_level::signal_name(signal).unwrap_or("signal")
+    }
+
+    pub(super) fn exit(code: i32) -> ! {
+        signal_hook::low_level::exit(code)
+    }
+}
+
+/// Ctrl-C, Ctrl-Break, close and shutdown of a console.
+#[cfg(windows)]
+mod imp {
+    use std::io;
+    use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+    use std::time::Duration;
+
+    use tokio::signal::windows;
+
+    use super::{Cause, Heard};
+
+    const CTRL_C: i32 = 2;
+    const CTRL_BREAK: i32 = 21;
+    const TERMINATE: i32 = 15;
+
+    #[derive(Debug)]
+    pub(crate) struct Signals(Receiver<Heard>);
+
+    #[derive(Debug)]
+    pub(crate) struct Waker(SyncSender<Heard>);
+
+    impl Waker {
+        pub(crate) fn wake(&self) {
+            if let Err(TrySendError::Disconnected(_)) = self.0.try_send(Heard::Nothing) {
+                tracing::debug!("the signal thread is gone");
+            }
+        }
+    }
+
+    impl Signals {
+        pub(crate) fn install() -> io::Result<(Self, Waker)> {
+            let (send, receive) = sync_channel(16);
+            let waker = Waker(send.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+            let (mut c, mut brk, mut close, mut shutdown) = {
+                let _in = runtime.enter();
+                (windows::ctrl_c()?, windows::ctrl_break()?, windows::ctrl_close()?, windows::ctrl_shutdown()?)
+            };
+            std::thread::Builder::new().name("glidepath-console".into()).spawn(move || {
+                runtime.block_on(async move {
+                    loop {
+                        let cause = tokio::select! {
+                            _ = c.recv() => Cause::Terminal(CTRL_C),
+                            _ = brk.recv() => Cause::Terminal(CTRL_BREAK),
+                            _ = close.recv() => Cause::Signal(TERMINATE),
+                            _ = shutdown.recv() => Cause::Signal(TERMINATE),
+                        };
+                        if send.send(Heard::Stop(cause)).is_err() {
+                            return;
+                        }
+                    }
+                });
+            })?;
+            Ok((Self(receive), waker))
+        }
+
+        pub(crate) fn unblock(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        pub(crate) fn wait(&mut self, limit: Option<Duration>) -> Heard {
+            match limit {
+                Some(limit) => self.0.recv_timeout(limit).unwrap_or(Heard::Nothing),
+                None => self.0.recv().unwrap_or(Heard::Nothing),
+            }
+        }
+    }
+
+    pub(super) fn signal_name(signal: i32) -> &'static str {
+        match signal {
+            CTRL_C => "Ctrl-C",
+            CTRL_BREAK => "Ctrl-Break",
+            _ => "close",
+        }
+    }
+
+    pub(super) fn exit(code: i32) -> ! {
+        #[expect(clippy::disallowed_methods, reason = "the forced end")]
+        std::process::exit(code)
+    }
+}

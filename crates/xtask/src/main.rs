@@ -1,0 +1,40 @@
+//! What CI runs, and the checks that keep the tree honest.
+//!
+//! `cargo xtask ci` runs every step, `cargo xtask tidy` only the checks of the tree itself.
+
+mod ci;
+mod tidy;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "What CI runs, and the checks that keep the tree honest")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run what CI runs: every step, or those named
+    Ci(ci::Options),
+    /// Check layers, spec ids, the README's example and the other house rules
+    Tidy(tidy::Options),
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let root = root();
+    let passed = match Cli::parse().command {
+        Command::Ci(options) => ci::run(root, &options)?,
+        Command::Tidy(options) => tidy::run(root, &options)?,
+    };
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The workspace's root, wherever inside it the command was typed.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("xtask lies two folders below the root")
+}
