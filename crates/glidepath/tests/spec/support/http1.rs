@@ -216,13 +216,6 @@ impl Client {
         }
     }
 
-    /// Everything up to the end of the connection.
-    pub(crate) fn rest(&mut self) -> io::Result<Vec<u8>> {
-        let mut rest = Vec::new();
-        self.stream.read_to_end(&mut rest)?;
-        Ok(rest)
-    }
-
     /// The next bytes, at most `buffer` of them; none at FIN.
     pub(crate) fn read_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.stream.read(buffer)

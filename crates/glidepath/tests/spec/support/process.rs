@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::os::unix::process::ExitStatusExt;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -127,18 +126,10 @@ pub(crate) struct Exit {
 }
 
 impl Exit {
-    pub(crate) fn code(&self) -> Option<i32> {
-        self.status.code()
-    }
-
     #[track_caller]
     pub(crate) fn assert_code(&self, code: i32) -> &Self {
         assert_eq!(self.status.code(), Some(code), "{}; its standard error:\n{}", self.status, self.stderr);
         self
-    }
-
-    pub(crate) fn killed_by(&self) -> Option<i32> {
-        self.status.signal()
     }
 
     /// The report, where more is printed after it.
