@@ -17,6 +17,7 @@ pub struct Error {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    Start,
     Signals,
     Listener,
     Reused,
@@ -25,6 +26,7 @@ enum Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Start => "cannot start",
             Self::Signals => "cannot install the signal handlers",
             Self::Listener => "cannot accept connections",
             Self::Reused => "cannot serve",
@@ -46,6 +48,11 @@ impl Error {
         Self { kind: Kind::Reused, source }
     }
 
+    /// What `main` did before serving failed with an I/O error, such as binding a port.
+    pub fn is_start(&self) -> bool {
+        self.kind == Kind::Start
+    }
+
     /// The signal handlers could not be installed.
     pub fn is_signals(&self) -> bool {
         self.kind == Kind::Signals
@@ -59,6 +66,13 @@ impl Error {
     /// The lifecycle was used for a second server.
     pub fn is_reused(&self) -> bool {
         self.kind == Kind::Reused
+    }
+}
+
+/// So that `?` works on `bind` in a `main` that returns this crate's [`Result`].
+impl From<io::Error> for Error {
+    fn from(source: io::Error) -> Self {
+        Self { kind: Kind::Start, source }
     }
 }
 
