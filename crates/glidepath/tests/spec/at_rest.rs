@@ -165,8 +165,7 @@ fn idle_6_many_connections_at_rest_end_in_proportion() {
         }
         let exit = server.exit();
         exit.assert_code(0);
-        let at_rest = &exit.report()["connections"]["at_rest"];
-        assert_eq!(*at_rest, count, "{}", exit.stderr);
+        assert_eq!(exit.report()["connections"]["at_rest"], count, "{}", exit.stderr);
         exit.at - signal
     });
     assert!(many_took < ms(1500), "{many} connections took {many_took:?}");

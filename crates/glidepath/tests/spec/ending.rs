@@ -12,15 +12,16 @@ fn end_1_the_deadline_holds_whatever_runs() {
     let _websocket = WebSocket::open(address);
     let mut clients: Vec<_> = (0..7).map(|_| Client::connect(address)).collect();
     clients[0].get("/sleep?ms=20000").until_read();
-    clients[1].get("/block?ms=20000").until_read();
-    clients[2].get("/stream?chunks=1000&ms=50").until_read();
-    clients[3].get("/sse").until_read();
-    clients[4].send(http1::request("POST", "/echo", "content-length: 1000\r\n")).send("never all of it").until_read();
-    clients[5].start_head("GET", "/", "");
-    clients[6].send(http1::request("POST", "/task?ms=20000", ""));
-    assert_eq!(clients[6].response().status, 202);
+    clients[1].get("/stream?chunks=1000&ms=50").until_read();
+    clients[2].get("/sse").until_read();
+    clients[3].send(http1::request("POST", "/echo", "content-length: 1000\r\n")).send("never all of it").until_read();
+    clients[4].start_head("GET", "/", "");
+    clients[5].send(http1::request("POST", "/task?ms=20000", ""));
+    assert_eq!(clients[5].response().status, 202);
     let mut h2 = http2::Http2::connect(address);
     h2.get(1, "/sleep?ms=20000");
+    // The last, as tokio may leave its other connections unread while one worker is blocked.
+    clients[6].get("/block?ms=20000").until_read();
     let signal = server.terminate();
     let exit = server.exit();
     exit.assert_code(3);
@@ -150,14 +151,14 @@ fn end_4_the_report_accounts_for_every_connection() {
 
     let report = exit.report();
     let connections = |field: &str| report["connections"][field].as_u64().unwrap_or_else(|| panic!("no {field} in {report}"));
-    assert_eq!(connections("accepted"), 12, "{report}");
+    assert_eq!(connections("accepted"), PROBE + 12, "{report}");
     assert_eq!(connections("at_rest"), 6, "{report}");
-    assert_eq!(connections("finished"), 4, "{report}");
+    assert_eq!(connections("finished"), PROBE + 4, "{report}");
     assert_eq!(connections("upgraded"), 1, "{report}");
     assert_eq!(connections("cut"), 1, "{report}");
     assert_eq!((connections("failed"), connections("unknown")), (0, 0), "{report}");
     let requests = |field: &str| report["requests"][field].as_u64().unwrap_or_else(|| panic!("no {field} in {report}"));
-    assert_eq!((requests("started"), requests("cut")), (10, 1), "{report}");
+    assert_eq!((requests("started"), requests("cut")), (PROBE + 10, 1), "{report}");
 }
 
 /// "it names what was cut (method, path, age; task name, age)"

@@ -106,6 +106,20 @@ impl Http2 {
         self.stream.set_read_timeout(Some(bound)).expect("a bound above zero");
     }
 
+    /// Whether for as long as this nothing comes that speaks of an end.
+    pub(crate) fn stays_open_for(&mut self, time: Duration) -> bool {
+        self.wait_at_most(time);
+        let end = loop {
+            match self.try_frame() {
+                Ok(Frame::GoAway { .. }) => break ErrorKind::UnexpectedEof,
+                Ok(_) => {}
+                Err(error) => break error.kind(),
+            }
+        };
+        self.wait_at_most(PATIENCE);
+        matches!(end, ErrorKind::WouldBlock | ErrorKind::TimedOut)
+    }
+
     #[track_caller]
     pub(crate) fn frame(&mut self) -> Frame {
         self.try_frame().unwrap_or_else(|error| panic!("no next frame: {error}"))

@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
-use super::{PATIENCE, sockets, wait_until};
+use super::{PATIENCE, fetch, sockets, wait_until};
+
+/// The connection and the request with which `Start::start` sees that a process serves.
+pub(crate) const PROBE: u64 = 1;
 
 /// How a process is to be started.
 pub(crate) struct Start {
@@ -58,12 +61,14 @@ impl Start {
         self
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts it and waits until it serves: it has answered one request, which its report counts too (`PROBE`).
     pub(crate) fn start(self) -> Process {
         let mut process = self.launch();
         let line = process.stderr.wait_for("listening on ");
         let address = line.rsplit(' ').next().and_then(|address| address.parse().ok());
-        process.address = Some(address.unwrap_or_else(|| panic!("no address in {line:?}")));
+        let address = address.unwrap_or_else(|| panic!("no address in {line:?}"));
+        fetch(address, "/");
+        process.address = Some(address);
         process
     }
 
@@ -156,9 +161,10 @@ impl Process {
         self.pid
     }
 
-    /// For one whose output can't say where it listens.
+    /// For one whose output can't say where it listens. Waits until it serves.
     pub(crate) fn listens_on(&mut self, address: SocketAddr) {
         wait_until("it listens", || sockets::is_listening(address));
+        fetch(address, "/");
         self.address = Some(address);
     }
 
