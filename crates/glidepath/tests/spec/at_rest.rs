@@ -52,7 +52,8 @@ fn idle_2_without_a_signal_the_connection_stays() {
 /// "bytes already in the socket's receive buffer count as a request: answered, never closed under"
 ///
 /// The process stands still while request and signal come, and finds both in one wake. The connections have long been
-/// quiet, so that they would be closed at once.
+/// quiet, so that they would be closed at once. Which of the two it looks at first is its own affair, and so is whether
+/// the answer says close.
 #[test]
 fn idle_3_bytes_in_the_receive_buffer_are_a_request() {
     for kind in ["at rest", "fresh", "at rest for longer"] {
@@ -71,7 +72,6 @@ fn idle_3_bytes_in_the_receive_buffer_are_a_request() {
         let answered = answers.iter().flatten().filter(|answer| answer.status == 200).count();
         let failed = answers.iter().find_map(|answer| answer.as_ref().err());
         assert_eq!(answered, 100, "answered of 100 {kind}; the first that was not: {failed:?}");
-        assert!(answers.iter().flatten().all(Response::says_close), "not all said close");
         server.exit().assert_code(0);
     }
 }

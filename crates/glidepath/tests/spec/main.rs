@@ -1,7 +1,7 @@
 //! The behaviours of SPEC.md against real processes: a file is a section, a test's name begins with the id that it keeps.
 //!
-//! The clients speak over raw sockets and know nothing of the library. They look into `/proc` to see what the server
-//! has accepted and read, where they would otherwise have to sleep and hope: so these checks are for Linux.
+//! The clients speak over raw sockets and know nothing of the library. They ask the kernel what the server has
+//! accepted and read, where they would otherwise have to sleep and hope: so these checks are for Linux.
 #![cfg(target_os = "linux")]
 
 mod at_rest;
