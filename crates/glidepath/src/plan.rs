@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) head_timeout: Duration,
     /// How long a connection may be at rest while serving.
     pub(crate) idle_timeout: Duration,
+    /// In the drain, how long a WebSocket's peer may take to answer the Close.
+    pub(crate) goodbye: Duration,
 }
 
 impl Default for Plan {
@@ -40,6 +42,7 @@ impl Default for Plan {
             quiet: Duration::from_millis(500),
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            goodbye: Duration::from_secs(5),
         }
     }
 }

@@ -98,6 +98,9 @@ pub struct Connections {
     pub unknown: u64,
     /// Closed at rest while bytes of the client were on their way: what HTTP/1.1 cannot prevent.
     pub raced: u64,
+    /// Had more requests pipelined behind the answer that said close. Their client knows that they were not looked at
+    /// (RFC 9112, section 9.3.2).
+    pub pipelined: u64,
 }
 
 /// What became of the requests.

@@ -94,6 +94,12 @@ impl Server {
         self.plan.idle_timeout = time;
         self
     }
+
+    /// In the drain, how long a WebSocket's peer may take to answer the Close before its connection is closed. 5 s.
+    pub fn goodbye_within(mut self, time: Duration) -> Self {
+        self.plan.goodbye = time;
+        self
+    }
 }
 
 impl IntoFuture for Server {

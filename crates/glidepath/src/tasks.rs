@@ -56,7 +56,6 @@ impl Entry {
 
 /// A task spawned by [`Tasks`]. Dropping it detaches; the drain waits all the same.
 #[derive(Debug)]
-#[must_use = "dropping this detaches the task; write `drop(…)` or `let _detached =` where that is meant"]
 pub struct Task<T>(JoinHandle<T>);
 
 impl<T> Task<T> {

@@ -16,6 +16,7 @@ use http::{Method, Uri};
 use slab::Slab;
 use tokio::sync::Notify;
 
+use super::upgraded::{Upgrade, Wire};
 use crate::os::coarse_millis;
 use crate::plan::Plan;
 use crate::report::{self, Kind, Running};
@@ -140,8 +141,10 @@ struct Inner {
     requests: Slab<Request>,
     /// The socket, given back when the last user of the connection has dropped it.
     returned: Option<Stream>,
-    /// Whoever waits on an upgraded connection's bytes.
-    users: [Option<Waker>; 2],
+    /// The answer that is on its way out switches to this.
+    upgrade: Option<Upgrade>,
+    /// The socket of an upgraded connection.
+    wire: Option<Wire>,
     count: report::Requests,
 }
 
@@ -187,6 +190,8 @@ pub(crate) struct Times {
     pub(crate) quiet: Duration,
     pub(crate) head_timeout: Duration,
     pub(crate) idle_timeout: Duration,
+    /// In the drain, how long a WebSocket's peer may take to answer the Close.
+    pub(crate) goodbye: Duration,
     /// In the drain, the most that a half-sent head may still take.
     pub(crate) head_in_drain: Duration,
     /// When the drain began, in coarse milliseconds.
@@ -199,6 +204,7 @@ impl From<&Plan> for Times {
             quiet: plan.quiet,
             head_timeout: plan.head_timeout,
             idle_timeout: plan.idle_timeout,
+            goodbye: plan.goodbye,
             // Half of the time for work: a head that completes then still leaves time for its answer.
             head_in_drain: plan.head_timeout.min((plan.grace - plan.hook_slice()) / 2),
             drain_began: 0,
@@ -370,10 +376,10 @@ impl Entry {
         }
     }
 
-    /// All that was written is with the kernel.
-    pub(crate) fn flushed(&self) {
+    /// All that was written is with the kernel. True if that was the end of a response.
+    pub(crate) fn flushed(&self) -> bool {
         if self.state() != State::Flushing {
-            return;
+            return false;
         }
         let late = self.stage() >= Stage::TurnAway;
         let mut inner = lock(&self.inner);
@@ -385,6 +391,7 @@ impl Entry {
         });
         drop(inner);
         self.set_state(State::Idle);
+        true
     }
 
     /// Gives the HTTP state back. It has been quiet since it was idle.
@@ -439,18 +446,29 @@ impl Entry {
 
     fn wake_all(&self) {
         let wakers: Vec<_> = {
-            let mut inner = lock(&self.inner);
-            let mut wakers: Vec<_> = inner.users.iter_mut().filter_map(Option::take).collect();
-            wakers.extend(inner.task.clone());
+            let inner = lock(&self.inner);
+            let mut wakers: Vec<_> = inner.task.iter().cloned().collect();
             wakers.extend(inner.requests.iter().filter_map(|(_, request)| request.waker.clone()));
             wakers
         };
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Whoever reads (0) or writes (1) an upgraded connection.
-    pub(crate) fn register_user(&self, side: usize, waker: &Waker) {
-        lock(&self.inner).users[side] = Some(waker.clone());
+    /// The answer that is on its way out switches protocols.
+    pub(crate) fn upgrade(&self, upgrade: Upgrade) {
+        lock(&self.inner).upgrade = Some(upgrade);
+    }
+
+    pub(crate) fn take_upgrade(&self) -> Option<Upgrade> {
+        lock(&self.inner).upgrade.take()
+    }
+
+    pub(crate) fn share(&self, wire: Wire) {
+        lock(&self.inner).wire = Some(wire);
+    }
+
+    pub(crate) fn take_wire(&self) -> Option<Wire> {
+        lock(&self.inner).wire.take()
     }
 
     /// Gives the socket back to the connection's task.
@@ -583,6 +601,11 @@ impl Entry {
         if last {
             self.registry.changed.notify_one();
         }
+    }
+
+    /// A client had pipelined more behind the answer that said close.
+    pub(crate) fn left_behind(&self) {
+        lock(&self.registry.ended).connections.pipelined += 1;
     }
 
     /// Bytes came from the client after it was closed at rest.

@@ -1,7 +1,7 @@
 //! The socket as hyper and upgraded handlers hold it.
 //!
-//! The guard is inside the IO: wherever the IO goes, into hyper's `Upgraded` too, the entry is told what passes through
-//! it, and when the last user drops it the socket comes back to the connection's task, which closes it.
+//! The guard is inside the IO: wherever the IO goes, into hyper's `Upgraded` too, the connection's task is told what
+//! passes through it, and when the last user drops it the socket comes back to the task, which closes it.
 
 use std::io;
 use std::pin::Pin;
@@ -11,100 +11,141 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::entry::{Entry, Stage, State};
+use super::entry::Entry;
+use super::upgraded::Wire;
 use crate::stream::Stream;
 
 #[derive(Debug)]
 pub(crate) struct Io {
-    /// `None` only while it is being dropped.
-    stream: Option<Stream>,
+    socket: Socket,
     /// Bytes that were read before hyper was there.
     prefix: Bytes,
     entry: Arc<Entry>,
 }
 
-const READ: usize = 0;
-const WRITE: usize = 1;
+#[derive(Debug)]
+enum Socket {
+    Own(Stream),
+    /// Since the answer that switched protocols.
+    Shared(Wire),
+    /// It was taken out.
+    Gone,
+}
 
 impl Io {
     pub(crate) fn new(stream: Stream, prefix: Bytes, entry: Arc<Entry>) -> Self {
-        Self { stream: Some(stream), prefix, entry }
+        Self { socket: Socket::Own(stream), prefix, entry }
     }
 
-    /// The bare socket; its entry is no longer told.
+    /// The bare socket; `None` if it is shared with a handler.
     pub(crate) fn into_stream(mut self) -> Option<Stream> {
-        self.stream.take()
-    }
-
-    /// While it is upgraded nobody else polls it: the end must reach whoever waits here.
-    fn check(&self, side: usize, cx: &Context<'_>) -> io::Result<()> {
-        if self.entry.state() == State::Upgraded {
-            self.entry.register_user(side, cx.waker());
-            if self.entry.stage() >= Stage::Cut {
-                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "cut at the end of the grace period"));
-            }
+        match std::mem::replace(&mut self.socket, Socket::Gone) {
+            Socket::Own(stream) => Some(stream),
+            Socket::Shared(_) | Socket::Gone => None,
         }
-        Ok(())
     }
 
-    fn pinned(&mut self) -> io::Result<Pin<&mut Stream>> {
-        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    /// The answer that switches protocols is out: from now on the handler and the connection's task share the socket.
+    fn share(&mut self) {
+        let Some(upgrade) = self.entry.take_upgrade() else { return };
+        self.socket = match std::mem::replace(&mut self.socket, Socket::Gone) {
+            Socket::Own(stream) => {
+                let wire = Wire::new(stream, upgrade);
+                self.entry.share(wire.clone());
+                Socket::Shared(wire)
+            }
+            other => other,
+        };
     }
+}
+
+fn gone<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
 }
 
 impl AsyncRead for Io {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.check(READ, cx)?;
         if !self.prefix.is_empty() {
             let n = self.prefix.len().min(buf.remaining());
             buf.put_slice(&self.prefix[..n]);
             self.prefix.advance(n);
             return Poll::Ready(Ok(()));
         }
-        let before = buf.filled().len();
-        ready!(self.pinned()?.poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.entry.heard();
+        match &mut self.socket {
+            Socket::Own(stream) => {
+                let before = buf.filled().len();
+                ready!(Pin::new(stream).poll_read(cx, buf))?;
+                if buf.filled().len() > before {
+                    self.entry.heard();
+                }
+                Poll::Ready(Ok(()))
+            }
+            Socket::Shared(wire) => wire.poll_read(cx, buf),
+            Socket::Gone => gone(),
         }
-        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Io {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.check(WRITE, cx)?;
-        self.pinned()?.poll_write(cx, buf)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().socket {
+            Socket::Own(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Shared(wire) => wire.poll_write(cx, &[io::IoSlice::new(buf)]),
+            Socket::Gone => gone(),
+        }
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.check(WRITE, cx)?;
-        self.pinned()?.poll_write_vectored(cx, bufs)
+        match &mut self.get_mut().socket {
+            Socket::Own(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Shared(wire) => wire.poll_write(cx, bufs),
+            Socket::Gone => gone(),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+        match &self.socket {
+            Socket::Own(stream) => stream.is_write_vectored(),
+            Socket::Shared(_) => true,
+            Socket::Gone => false,
+        }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.pinned()?.poll_flush(cx))?;
-        // hyper flushes the IO only when its own buffer is empty: the response is wholly with the kernel.
-        self.entry.flushed();
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match &mut this.socket {
+            Socket::Own(stream) => {
+                ready!(Pin::new(stream).poll_flush(cx))?;
+                // hyper flushes the IO only when its own buffer is empty: the response is wholly with the kernel.
+                if this.entry.flushed() {
+                    this.share();
+                }
+                Poll::Ready(Ok(()))
+            }
+            Socket::Shared(wire) => wire.poll_flush(cx),
+            Socket::Gone => gone(),
+        }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.pinned()?.poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().socket {
+            Socket::Own(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Shared(wire) => wire.poll_shutdown(cx),
+            Socket::Gone => Poll::Ready(Ok(())),
+        }
     }
 }
 
 impl Drop for Io {
     fn drop(&mut self) {
-        if let Some(stream) = self.stream.take() {
-            self.entry.give_back(stream);
+        match std::mem::replace(&mut self.socket, Socket::Gone) {
+            Socket::Own(stream) => self.entry.give_back(stream),
+            Socket::Shared(wire) => wire.drop_handlers_end(),
+            Socket::Gone => {}
         }
     }
 }

@@ -13,9 +13,11 @@
 
 mod detect;
 mod entry;
+mod frames;
 mod io;
 mod linger;
 mod service;
+mod upgraded;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -35,11 +37,18 @@ use self::entry::{End, Nudge, State};
 use self::io::Io;
 use self::linger::{Patience, turnaround};
 use self::service::Tracked;
+use self::upgraded::Wire;
 use crate::os::coarse_millis;
 use crate::stream::Stream;
 
 /// In the drain, how long an HTTP/2 peer with no stream open may take to answer our PING and leave.
 const GOAWAY_LIMIT: Duration = Duration::from_secs(1);
+
+/// In the drain, how long a WebSocket's handler has for its own goodbye.
+const HANDLERS_GOODBYE: Duration = Duration::from_millis(100);
+
+/// In the drain, how long a WebSocket's handler has to read its peer's Close before that is read for it.
+const HANDLERS_READING: Duration = Duration::from_millis(500);
 
 type Http1<A> = http1::UpgradeableConnection<TokioIo<Io>, Tracked<A>>;
 type Http2<A> = http2::Connection<TokioIo<Io>, Tracked<A>, TokioExecutor>;
@@ -60,8 +69,8 @@ enum Life<A: App> {
     Http2 { connection: Box<Http2<A>>, leaving_since: Option<Instant> },
     /// Only the socket.
     Rest { stream: Stream, app: A },
-    /// The app has the socket, and gives it back by dropping it.
-    Upgraded,
+    /// The app has the socket, too.
+    Upgraded { wire: Wire, since: Option<Instant> },
     /// The FIN is sent or about to be.
     Closing { closed: Pin<Box<dyn Future<Output = u64> + Send>>, end: End },
     Done,
@@ -95,7 +104,7 @@ impl<A: App> Connection<A> {
             Life::Http1(_) => self.poll_http1(cx),
             Life::Http2 { .. } => self.poll_http2(cx),
             Life::Rest { .. } => self.poll_rest(cx),
-            Life::Upgraded => self.poll_upgraded(),
+            Life::Upgraded { .. } => self.poll_upgraded(cx),
             Life::Closing { .. } => self.poll_closing(cx),
             Life::Done => Next::FOREVER,
         }
@@ -157,8 +166,7 @@ impl<A: App> Connection<A> {
     fn poll_http1(&mut self, cx: &mut Context<'_>) -> Next {
         let Life::Http1(connection) = &mut self.life else { return Next::FOREVER };
         if let Poll::Ready(ended) = Pin::new(&mut **connection).poll(cx) {
-            self.life = Life::Done;
-            return self.after_http(ended.is_ok());
+            return self.after_http1(ended.is_ok());
         }
         let nudge = self.entry.take_nudge();
         match self.entry.state() {
@@ -169,13 +177,24 @@ impl<A: App> Connection<A> {
         }
     }
 
-    /// hyper is done. The socket was given back, unless the app has it now.
-    fn after_http(&mut self, well: bool) -> Next {
-        let Some(stream) = self.entry.take_back() else {
+    /// hyper is done, or has handed the socket to the app.
+    fn after_http1(&mut self, well: bool) -> Next {
+        if let Some(wire) = self.entry.take_wire() {
             self.entry.set_state(State::Upgraded);
-            self.life = Life::Upgraded;
+            self.life = Life::Upgraded { wire, since: None };
             return Next::Again;
-        };
+        }
+        if let Life::Http1(connection) = self.take_life() {
+            if connection.into_parts().is_some_and(|parts| !parts.read_buf.is_empty()) {
+                self.entry.left_behind();
+            }
+        }
+        self.after_http(well)
+    }
+
+    /// hyper is done, and was dropped: that gave the socket back.
+    fn after_http(&mut self, well: bool) -> Next {
+        let Some(stream) = self.entry.take_back() else { return self.finish(End::Failed) };
         let stage = self.entry.stage();
         let patience = match (self.entry.had_body() || stream.unread() > 0, stage) {
             (false, _) => Patience::None,
@@ -343,10 +362,38 @@ impl<A: App> Connection<A> {
         self.close_stream(stream, Patience::Turnaround, End::Failed)
     }
 
-    fn poll_upgraded(&mut self) -> Next {
-        match self.entry.take_back() {
+    /// The handler is told by its `Drain`, and may say goodbye itself. If it does not, a WebSocket is closed for it; then
+    /// the peer's answer is waited for, and not for long. Anything else is left to its handler until the deadline.
+    fn poll_upgraded(&mut self, cx: &mut Context<'_>) -> Next {
+        let Life::Upgraded { wire, since } = &mut self.life else { return Next::FOREVER };
+        wire.register(cx);
+        let stage = self.entry.stage();
+        let over = wire.is_dropped() || (wire.said_goodbye() && wire.heard_goodbye() && stage >= Stage::Drain);
+        if over {
+            return self.close_upgraded();
+        }
+        if stage < Stage::Drain || !wire.is_web_socket() {
+            return Next::FOREVER;
+        }
+        let now = Instant::now();
+        let since = *since.get_or_insert(now);
+        if now < since + HANDLERS_GOODBYE && stage < Stage::Answer && !wire.said_goodbye() {
+            return Next::Wait(Some(since + HANDLERS_GOODBYE));
+        }
+        wire.say_goodbye();
+        // A handler that reads sees the peer's answer itself, and ends by it.
+        if now >= since + HANDLERS_READING && wire.said_goodbye() && wire.poll_goodbye(cx).is_ready() {
+            return self.close_upgraded();
+        }
+        let next = if now < since + HANDLERS_READING { HANDLERS_READING } else { self.entry.registry().times().goodbye };
+        if now >= since + next { self.close_upgraded() } else { Next::Wait(Some(since + next)) }
+    }
+
+    fn close_upgraded(&mut self) -> Next {
+        let Life::Upgraded { wire, .. } = self.take_life() else { return Next::FOREVER };
+        match wire.take_back() {
             Some(stream) => self.close_stream(stream, Patience::None, End::Upgraded),
-            None => Next::FOREVER,
+            None => self.finish(End::Upgraded),
         }
     }
 
@@ -385,7 +432,7 @@ impl<A: App> Connection<A> {
             Life::Fresh { .. } | Life::Rest { .. } => End::AtRest,
             Life::Closing { end, .. } => *end,
             Life::Http1(_) | Life::Http2 { .. } if self.entry.in_flight() == 0 => End::AtRest,
-            Life::Http1(_) | Life::Http2 { .. } | Life::Upgraded | Life::Done => End::Cut,
+            Life::Http1(_) | Life::Http2 { .. } | Life::Upgraded { .. } | Life::Done => End::Cut,
         }
     }
 }
@@ -407,6 +454,9 @@ impl<A: App> Future for Connection<A> {
             if this.entry.stage() >= Stage::Cut && !matches!(this.life, Life::Done) {
                 // Whatever is in the way of the socket goes with it.
                 let end = this.cut_end();
+                if let Life::Upgraded { wire, .. } = &this.life {
+                    drop(wire.take_back());
+                }
                 this.finish(end);
             }
             let until = match this.poll_life(cx) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -14,6 +14,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::entry::{Entry, RequestEnd, Stage};
+use super::upgraded::Upgrade;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -81,11 +82,13 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
     type Future = TrackedCall<A>;
 
     fn call(&self, request: Request<Incoming>) -> TrackedCall<A> {
+        let connect = request.method() == Method::CONNECT;
         let key = self.entry.begin(request.method(), request.uri(), !request.body().is_end_stream());
         let guard = Guard { entry: Arc::clone(&self.entry), key, waits: false, end: RequestEnd::Abandoned };
         TrackedCall {
             http1: request.version() != Version::HTTP_2,
             bodiless: request.method() == Method::HEAD,
+            connect,
             guard: Some(guard),
             call: Call::Waiting { app: self.app.clone(), request: Some(request) },
         }
@@ -126,6 +129,7 @@ pin_project! {
     pub(crate) struct TrackedCall<A: App> {
         http1: bool,
         bodiless: bool,
+        connect: bool,
         guard: Option<Guard>,
         #[pin]
         call: Call<A>,
@@ -187,8 +191,11 @@ impl<A: App> Future for TrackedCall<A> {
             }
         };
         let status = response.status();
-        // Switching protocols says `Connection: upgrade`, and the connection has no further response.
-        if *this.http1 && status != StatusCode::SWITCHING_PROTOCOLS && guard.entry.stage() >= Stage::TurnAway {
+        let switches = status == StatusCode::SWITCHING_PROTOCOLS || (*this.connect && status.is_success());
+        if *this.http1 && switches {
+            // It says `Connection: upgrade`, and has no further response on its connection.
+            guard.entry.upgrade(upgrade(&response));
+        } else if *this.http1 && guard.entry.stage() >= Stage::TurnAway {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let bodiless = *this.bodiless
@@ -205,6 +212,11 @@ fn empty<B>(status: StatusCode) -> Response<Option<B>> {
     let mut response = Response::new(None);
     *response.status_mut() = status;
     response
+}
+
+fn upgrade<B>(response: &Response<B>) -> Upgrade {
+    let web_socket = response.headers().get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if web_socket { Upgrade::WebSocket } else { Upgrade::Raw }
 }
 
 fn is_event_stream<B>(response: &Response<B>) -> bool {

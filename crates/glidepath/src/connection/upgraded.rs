@@ -1,0 +1,226 @@
+//! A connection that the app has taken over, seen from both ends: the handler reads and writes through it, and the
+//! connection's task says goodbye for a handler that does not, and takes the socket back.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::frames::{Follower, close_frame};
+use crate::stream::Stream;
+
+/// The server is going away (RFC 6455, section 7.4.1).
+const GOING_AWAY: u16 = 1001;
+
+/// What was switched to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upgrade {
+    WebSocket,
+    /// Nothing is known of its bytes.
+    Raw,
+}
+
+/// The socket of an upgraded connection, shared by the handler's IO and the connection's task.
+#[derive(Debug, Clone)]
+pub(crate) struct Wire(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    /// `None`: the task has taken it back.
+    stream: Option<Stream>,
+    upgrade: Upgrade,
+    inbound: Follower,
+    outbound: Follower,
+    goodbye: Goodbye,
+    /// The handler has dropped its end.
+    dropped: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    task: Option<Waker>,
+}
+
+/// Who says goodbye, and how far that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goodbye {
+    /// The handler may, in its own time.
+    Handlers,
+    /// We do, as soon as the frame that is going out has ended.
+    Due,
+    /// This much of ours is written. What the handler writes from now on is thrown away.
+    Ours(usize),
+}
+
+impl Wire {
+    pub(crate) fn new(stream: Stream, upgrade: Upgrade) -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            stream: Some(stream),
+            upgrade,
+            inbound: Follower::default(),
+            outbound: Follower::default(),
+            goodbye: Goodbye::Handlers,
+            dropped: false,
+            reader: None,
+            writer: None,
+            task: None,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ===== the handler's end =====
+
+    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        inner.reader = Some(cx.waker().clone());
+        // Taken back: the end of the stream.
+        let Some(stream) = &mut inner.stream else { return Poll::Ready(Ok(())) };
+        let before = buf.filled().len();
+        ready!(Pin::new(stream).poll_read(cx, buf))?;
+        let read = &buf.filled()[before..];
+        if inner.upgrade == Upgrade::WebSocket {
+            inner.inbound.follow(read);
+        }
+        if read.is_empty() || inner.inbound.saw_close() {
+            inner.wake_task();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        inner.writer = Some(cx.waker().clone());
+        if let Goodbye::Ours(_) = inner.goodbye {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        let Some(stream) = &mut inner.stream else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
+        let written = ready!(Pin::new(stream).poll_write_vectored(cx, bufs))?;
+        if inner.upgrade == Upgrade::WebSocket {
+            let mut left = written;
+            for buf in bufs {
+                let n = left.min(buf.len());
+                inner.outbound.follow(&buf[..n]);
+                left -= n;
+            }
+            if inner.goodbye == Goodbye::Due || inner.outbound.saw_close() {
+                inner.wake_task();
+            }
+            inner.say_goodbye();
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.lock().stream {
+            Some(stream) => Pin::new(stream).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// A handler that has said goodbye may close its direction. One that was said goodbye for does not need to.
+    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut inner = self.lock();
+        match (inner.goodbye, &mut inner.stream) {
+            (Goodbye::Ours(_), _) | (_, None) => Poll::Ready(Ok(())),
+            (_, Some(stream)) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    /// The handler is done with it.
+    pub(crate) fn drop_handlers_end(&self) {
+        let mut inner = self.lock();
+        inner.dropped = true;
+        inner.wake_task();
+    }
+
+    // ===== the task's end =====
+
+    /// The task wants to know when the handler is done, or the closing handshake gets on.
+    pub(crate) fn register(&self, cx: &Context<'_>) {
+        self.lock().task = Some(cx.waker().clone());
+    }
+
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.lock().dropped
+    }
+
+    pub(crate) fn is_web_socket(&self) -> bool {
+        self.lock().upgrade == Upgrade::WebSocket
+    }
+
+    /// A Close has gone out whole, from the handler or from us.
+    pub(crate) fn said_goodbye(&self) -> bool {
+        let inner = self.lock();
+        inner.goodbye == Goodbye::Ours(close_frame(GOING_AWAY).len()) || inner.outbound.saw_close()
+    }
+
+    /// The peer's Close has come.
+    pub(crate) fn heard_goodbye(&self) -> bool {
+        self.lock().inbound.saw_close()
+    }
+
+    /// Says goodbye for a handler that does not: now if no frame is going out, else as soon as it has ended.
+    pub(crate) fn say_goodbye(&self) {
+        let mut inner = self.lock();
+        if inner.goodbye == Goodbye::Handlers && !inner.outbound.saw_close() {
+            inner.goodbye = Goodbye::Due;
+        }
+        inner.say_goodbye();
+    }
+
+    /// Waits for the peer's Close in place of a handler that does not read. What else comes is thrown away.
+    pub(crate) fn poll_goodbye(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let mut buf = [0; 2048];
+        while !inner.inbound.saw_close() {
+            let Some(stream) = &mut inner.stream else { return Poll::Ready(()) };
+            let mut read = ReadBuf::new(&mut buf);
+            match ready!(Pin::new(stream).poll_read(cx, &mut read)) {
+                Ok(()) if read.filled().is_empty() => return Poll::Ready(()),
+                Ok(()) => inner.inbound.follow(read.filled()),
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Takes the socket away from the handler, which reads the end of the stream from now on.
+    pub(crate) fn take_back(&self) -> Option<Stream> {
+        let mut inner = self.lock();
+        let stream = inner.stream.take();
+        let waiting = [inner.reader.take(), inner.writer.take()];
+        drop(inner);
+        waiting.into_iter().flatten().for_each(Waker::wake);
+        stream
+    }
+}
+
+impl Inner {
+    fn wake_task(&self) {
+        if let Some(task) = &self.task {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Writes what is due of our Close. What the socket does not take is tried again with the next write, or never: then
+    /// the peer does not read, and would not see it.
+    fn say_goodbye(&mut self) {
+        let written = match self.goodbye {
+            Goodbye::Handlers => return,
+            Goodbye::Due if !self.outbound.is_between() => return,
+            Goodbye::Due => 0,
+            Goodbye::Ours(written) => written,
+        };
+        let frame = close_frame(GOING_AWAY);
+        let n = self.stream.as_ref().and_then(|stream| stream.try_write(&frame[written..]).ok()).unwrap_or(0);
+        if written + n > 0 {
+            self.goodbye = Goodbye::Ours(written + n);
+        }
+    }
+}
