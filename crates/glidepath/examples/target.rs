@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Query, State};
@@ -24,7 +25,6 @@ use axum::http::StatusCode;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use axum::Router;
 use futures_util::{Stream, StreamExt, stream};
 use glidepath::{Lifecycle, Report, Tasks};
 use serde::Deserialize;
@@ -66,10 +66,7 @@ async fn serve(settings: Settings, lifecycle: Lifecycle) -> glidepath::Result<Re
     let public = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port)).await?;
     say(io::stderr(), format_args!("listening on {}", public.local_addr()?));
 
-    let mut server = lifecycle
-        .serve(public, app.clone())
-        .grace(settings.grace)
-        .lame_duck(settings.lame_duck);
+    let mut server = lifecycle.serve(public, app.clone()).grace(settings.grace).lame_duck(settings.lame_duck);
     if let Some(path) = settings.unix {
         server = server.and_serve(UnixListener::bind(path)?, app);
     }

@@ -58,9 +58,12 @@ fn idle_2_without_a_signal_the_connection_stays() {
 fn idle_3_bytes_in_the_receive_buffer_are_a_request() {
     for kind in ["at rest", "fresh", "at rest for longer"] {
         let server = Start::target().start();
-        let mut clients: Vec<_> = (0..100)
-            .map(|_| if kind == "fresh" { Client::accepted(server.address()) } else { Client::at_rest(server.address()) })
-            .collect();
+        let mut clients: Vec<_> =
+            (0..100)
+                .map(|_| {
+                    if kind == "fresh" { Client::accepted(server.address()) } else { Client::at_rest(server.address()) }
+                })
+                .collect();
         sleep(if kind == "at rest for longer" { ms(2500) } else { QUIET + ms(200) });
         server.freeze();
         for client in &mut clients {

@@ -146,7 +146,8 @@ fn hook_1_hooks_run_after_the_tasks_the_last_one_first() {
     assert!(!server.stdout.so_far().contains("cache begins"), "the control: no hook runs before the end");
     let exit = server.end();
     exit.assert_code(0);
-    let order: Vec<_> = exit.stdout.lines().filter(|line| line.ends_with(" begins") || line.ends_with(" ends")).collect();
+    let order: Vec<_> =
+        exit.stdout.lines().filter(|line| line.ends_with(" begins") || line.ends_with(" ends")).collect();
     assert_eq!(order, ["mail begins", "mail ends", "cache begins", "cache ends", "database begins", "database ends"]);
     assert_eq!(exit.report_among_lines()["hooks"]["finished"], 2);
 }

@@ -75,9 +75,13 @@ fn h2_2_a_stream_above_the_last_id_is_not_processed() {
     assert_eq!(last, Frame::GoAway { last_stream: 3, error: 0 });
     client.get(5, "/");
     let (frames, end) = client.end();
-    let processed = frames.iter().any(|frame| matches!(frame, Frame::Headers { stream: 5, .. } | Frame::Data { stream: 5, .. }));
+    let processed =
+        frames.iter().any(|frame| matches!(frame, Frame::Headers { stream: 5, .. } | Frame::Data { stream: 5, .. }));
     assert!(!processed, "stream 5 was answered: {frames:?}");
-    assert!(frames.iter().any(|frame| matches!(frame, Frame::Headers { stream: 1, status: 200, .. })), "stream 1 was not: {frames:?}");
+    assert!(
+        frames.iter().any(|frame| matches!(frame, Frame::Headers { stream: 1, status: 200, .. })),
+        "stream 1 was not: {frames:?}"
+    );
     assert_eq!(end, End::Fin);
     let exit = server.exit();
     exit.assert_code(0);

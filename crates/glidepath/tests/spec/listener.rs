@@ -132,7 +132,10 @@ impl Storm {
         scope(|scope| {
             let client = || {
                 let mut storm = Storm::default();
-                while !over.load(Ordering::Relaxed) && storm.one_more(address).is_ok() {}
+                let mut goes_on = true;
+                while goes_on && !over.load(Ordering::Relaxed) {
+                    goes_on = storm.one_more(address).is_ok();
+                }
                 storm
             };
             let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
@@ -140,10 +143,10 @@ impl Storm {
             strike();
             sleep(calm);
             over.store(true, Ordering::Relaxed);
-            clients.into_iter().map(|client| client.join().expect("no client panics")).fold(Storm::default(), |sum, one| Storm {
-                answered: sum.answered + one.answered,
-                lost: sum.lost + one.lost,
-            })
+            clients.into_iter().map(|client| client.join().expect("no client panics")).fold(
+                Storm::default(),
+                |sum, one| Storm { answered: sum.answered + one.answered, lost: sum.lost + one.lost },
+            )
         })
     }
 
@@ -270,13 +273,20 @@ fn lis_9_a_connection_accepted_at_the_seal_is_tracked() {
         let server = Start::target().start();
         let address = server.address();
         let late: Vec<_> = (0..4)
-            .map(|_| thread::spawn(move || Client::try_connect(address).ok().map(|mut client| (client.try_send(http1::request("GET", "/sleep?ms=200", "")), client.try_response()))))
+            .map(|_| {
+                thread::spawn(move || {
+                    Client::try_connect(address).ok().map(|mut client| {
+                        (client.try_send(http1::request("GET", "/sleep?ms=200", "")), client.try_response())
+                    })
+                })
+            })
             .collect();
         server.terminate();
         for client in late {
             let answer = client.join().expect("no client panics");
             let Some((sent, answer)) = answer else { continue };
-            let answer = answer.unwrap_or_else(|error| panic!("accepted and not answered: {error}; its request was sent: {sent:?}"));
+            let answer = answer
+                .unwrap_or_else(|error| panic!("accepted and not answered: {error}; its request was sent: {sent:?}"));
             answer.assert_is(200, "slept");
         }
         let exit = server.exit();

@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::thread::sleep;
 use std::time::Instant;
 
@@ -149,7 +148,12 @@ fn sig_5_sigquit_prints_what_is_running_and_ends() {
     exit.assert_code(131);
     assert!(exit.at - asked < ms(1000), "{:?} after SIGQUIT", exit.at - asked);
 
-    let line = |words: &str| exit.stderr.lines().find(|line| line.contains(words)).unwrap_or_else(|| panic!("no {words:?} in:\n{}", exit.stderr));
+    let line = |words: &str| {
+        exit.stderr
+            .lines()
+            .find(|line| line.contains(words))
+            .unwrap_or_else(|| panic!("no {words:?} in:\n{}", exit.stderr))
+    };
     assert!(line("GET /sleep").contains(" ms"), "no age: {}", line("GET /sleep"));
     assert!(line("\"task\"").contains(" ms"), "no age: {}", line("\"task\""));
     assert!(line("connections").chars().any(|c| c.is_ascii_digit()), "no count: {}", line("connections"));
@@ -324,8 +328,4 @@ fn only_child(pid: Pid) -> Pid {
     let pid = pid.as_raw_nonzero();
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("it is running");
     children.trim().parse().ok().and_then(Pid::from_raw).expect("it has one child")
-}
-
-fn runs(command: &[&str]) -> bool {
-    Command::new(command[0]).args(&command[1..]).output().is_ok_and(|output| output.status.success())
 }

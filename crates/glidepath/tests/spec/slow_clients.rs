@@ -58,15 +58,22 @@ fn slow_2_hostile_clients_do_not_last_past_the_deadline_and_slow_nobody() {
     let mut good = Client::connect(address);
     let over = AtomicBool::new(false);
     scope(|scope| {
-        scope.spawn(|| while !over.load(Ordering::Relaxed) && never_ends.try_send("1\r\nx\r\n").is_ok() {
-            sleep(ms(20));
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) && never_ends.try_send("1\r\nx\r\n").is_ok() {
+                sleep(ms(20));
+            }
         });
-        scope.spawn(|| while !over.load(Ordering::Relaxed) {
-            drop(std::net::TcpStream::connect_timeout(&address, ms(200)));
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                drop(std::net::TcpStream::connect_timeout(&address, ms(200)));
+            }
         });
         scope.spawn(|| {
             let mut pipelines = Client::connect(address);
-            while !over.load(Ordering::Relaxed) && pipelines.try_send(http1::request("GET", "/", "")).is_ok() {}
+            let mut goes_on = true;
+            while goes_on && !over.load(Ordering::Relaxed) {
+                goes_on = pipelines.try_send(http1::request("GET", "/", "")).is_ok();
+            }
         });
         sleep(ms(500));
         good.get("/sleep?ms=1000").until_read();

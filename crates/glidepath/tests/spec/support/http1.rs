@@ -166,7 +166,8 @@ impl Client {
     pub(crate) fn try_head(&mut self) -> io::Result<Response> {
         let status = self.line()?;
         let code = status.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
-        let mut response = Response { status: code.ok_or_else(|| wrong("status line", &status))?, ..Response::default() };
+        let mut response =
+            Response { status: code.ok_or_else(|| wrong("status line", &status))?, ..Response::default() };
         loop {
             let line = self.line()?;
             if line.is_empty() {

@@ -213,7 +213,11 @@ fn status(block: &[u8]) -> u16 {
         [0x48 | 0x08 | 0x18, length, ref rest @ ..] => {
             let coded = length & 0x80 != 0;
             let text = rest.get(..usize::from(length & 0x7f)).unwrap_or_default();
-            if coded { huffman_digits(text) } else { std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(0) }
+            if coded {
+                huffman_digits(text)
+            } else {
+                std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+            }
         }
         _ => 0,
     }

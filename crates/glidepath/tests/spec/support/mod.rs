@@ -9,8 +9,8 @@ pub(crate) mod websocket;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-pub(crate) use http1::{Client, End, Response, fetch};
-pub(crate) use process::{PROBE, Process, Start, skipped};
+pub(crate) use http1::{Client, End, fetch};
+pub(crate) use process::{PROBE, Process, Start, runs, skipped};
 
 /// No wait in these checks is longer than this, unless it says so.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

@@ -252,7 +252,11 @@ impl Drop for Process {
         }
         if thread::panicking() {
             eprintln!("--- the process, {:?} after its start", self.started.elapsed());
-            eprintln!("--- its standard error:\n{}--- its standard output:\n{}---", self.stderr.so_far(), self.stdout.so_far());
+            eprintln!(
+                "--- its standard error:\n{}--- its standard output:\n{}---",
+                self.stderr.so_far(),
+                self.stdout.so_far()
+            );
         }
     }
 }
@@ -261,7 +265,9 @@ impl Drop for Process {
 fn watch_end(pid: Pid) -> Receiver<Instant> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        while waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).is_err_and(|error| error == Errno::INTR) {}
+        while waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
+            .is_err_and(|error| error == Errno::INTR)
+        {}
         let _nobody_waits = sender.send(Instant::now());
     });
     receiver
@@ -307,7 +313,8 @@ impl Captured {
     /// The whole of it, once the process has ended; what a grandchild might still write is not waited for.
     fn to_end(&self) -> String {
         let text = self.text.0.lock().expect("no reader panics");
-        let (text, _) = self.text.1.wait_timeout_while(text, Duration::from_secs(2), |text| !text.ended).expect("no reader panics");
+        let (text, _) =
+            self.text.1.wait_timeout_while(text, Duration::from_secs(2), |text| !text.ended).expect("no reader panics");
         text.lines.clone()
     }
 
@@ -328,4 +335,9 @@ impl Captured {
 /// Says on the test's output that a check could not be made here, and why.
 pub(crate) fn skipped(why: &str) {
     eprintln!("skipped: {why}");
+}
+
+/// Whether this command can be run here, and succeeds.
+pub(crate) fn runs(command: &[&str]) -> bool {
+    Command::new(command[0]).args(&command[1..]).output().is_ok_and(|output| output.status.success())
 }

@@ -44,7 +44,8 @@ fn server_side(client: &TcpStream) -> Option<Socket> {
 }
 
 fn look_up(local: SocketAddr, peer: SocketAddr) -> Option<Socket> {
-    let kernel = socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::SOCK_DIAG)).expect("the kernel tells of its sockets");
+    let kernel = socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::SOCK_DIAG))
+        .expect("the kernel tells of its sockets");
     let mut kernel = File::from(kernel);
     kernel.write_all(&question(local, peer)).expect("the kernel takes a question");
     let mut answer = [0; 1024];
