@@ -55,6 +55,7 @@ fn slow_2_hostile_clients_do_not_last_past_the_deadline_and_slow_nobody() {
     never_reads.get("/stream?chunks=100000000&ms=0");
     let mut never_ends = Client::connect(address);
     never_ends.send(http1::request("POST", "/echo", "transfer-encoding: chunked\r\n")).until_read();
+    let mut pipelines = Client::connect(address);
     let mut good = Client::connect(address);
     let over = AtomicBool::new(false);
     scope(|scope| {
@@ -69,7 +70,6 @@ fn slow_2_hostile_clients_do_not_last_past_the_deadline_and_slow_nobody() {
             }
         });
         scope.spawn(|| {
-            let mut pipelines = Client::connect(address);
             let mut goes_on = true;
             while goes_on && !over.load(Ordering::Relaxed) {
                 goes_on = pipelines.try_send(http1::request("GET", "/", "")).is_ok();
