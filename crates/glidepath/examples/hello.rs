@@ -1,3 +1,5 @@
+//! An order is answered at once; its receipt is sent in the background, and the end waits for it.
+
 use std::time::Duration;
 
 use axum::{Router, extract::State, routing::post};
@@ -15,6 +17,6 @@ async fn main() -> glidepath::Result<Report> {
 }
 
 async fn order(State(tasks): State<Tasks>) -> &'static str {
-    tasks.spawn("send receipt", sleep(Duration::from_secs(2))); // the end waits for it
+    tasks.spawn("send receipt", sleep(Duration::from_secs(2)));
     "ordered\n"
 }

@@ -4,7 +4,7 @@
 //! 1. An [`Entry`] is in the registry from before its connection's task is spawned until that task is done.
 //! 2. It leaves with exactly one [`End`], so the connections of the report always add up.
 //! 3. In serving, a connection touches only its own entry and reads the stage; nothing that is shared is written.
-//! 4. Locks: an entry's `inner` may be taken while the registry's `entries` is held, never the other way round.
+//! 4. Locks are taken in this order: the registry's `entries`, its `ended`, an entry's `inner`; and never twice.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -525,26 +525,10 @@ impl Entry {
     /// The app is done with a request.
     pub(crate) fn end(&self, key: usize, outcome: RequestEnd) {
         let http1 = self.state() != State::Http2;
-        let mut inner = lock(&self.inner);
-        let Inner { requests, count, .. } = &mut *inner;
-        if outcome == RequestEnd::Answered && http1 {
-            // Counted when it is flushed.
-            if let Some(request) = requests.get_mut(key) {
-                request.done = true;
-            }
-        } else if let Some(request) = requests.try_remove(key) {
-            match outcome {
-                RequestEnd::Answered => {
-                    count.answered += 1;
-                    count.answered_late += u64::from(self.stage() >= Stage::TurnAway);
-                }
-                RequestEnd::Abandoned => count.abandoned += 1,
-                RequestEnd::Cut => {
-                    count.cut += 1;
-                    drop(inner);
-                    lock(&self.registry.ended).cut.push(request.running(coarse_millis()));
-                }
-            }
+        // Invariant 4: `ended` is not taken under `inner`.
+        let cut = lock(&self.inner).end(key, outcome, http1, self.stage());
+        if let Some(cut) = cut {
+            lock(&self.registry.ended).cut.push(cut.running(coarse_millis()));
         }
         if http1 {
             self.set_state(State::Flushing);
@@ -582,7 +566,7 @@ impl Entry {
         let mut ended = lock(&self.registry.ended);
         let mut inner = lock(&self.inner);
         let (requests, cut) = (std::mem::take(&mut inner.requests), end == End::Cut);
-        for (_, request) in requests {
+        for (_, request) in &requests {
             if cut {
                 inner.count.cut += 1;
                 ended.cut.push(request.running(now));
@@ -597,7 +581,7 @@ impl Entry {
         drop(inner);
         drop(ended);
         drop(entries);
-        drop(removed);
+        drop((removed, requests));
         if last {
             self.registry.changed.notify_one();
         }
@@ -611,6 +595,32 @@ impl Entry {
     /// Bytes came from the client after it was closed at rest.
     pub(crate) fn raced(&self) {
         lock(&self.registry.ended).connections.raced += 1;
+    }
+}
+
+impl Inner {
+    /// Gives the request if it was cut.
+    fn end(&mut self, key: usize, outcome: RequestEnd, http1: bool, stage: Stage) -> Option<Request> {
+        if outcome == RequestEnd::Answered && http1 {
+            // Counted when it is flushed.
+            if let Some(request) = self.requests.get_mut(key) {
+                request.done = true;
+            }
+            return None;
+        }
+        let request = self.requests.try_remove(key)?;
+        match outcome {
+            RequestEnd::Answered => {
+                self.count.answered += 1;
+                self.count.answered_late += u64::from(stage >= Stage::TurnAway);
+            }
+            RequestEnd::Abandoned => self.count.abandoned += 1,
+            RequestEnd::Cut => {
+                self.count.cut += 1;
+                return Some(request);
+            }
+        }
+        None
     }
 }
 

@@ -1,0 +1,11 @@
+//! courier as a process: the built binary, real signals, real sockets, all of it on 127.0.0.1.
+
+mod api;
+mod delivery;
+mod durability;
+mod harness;
+mod landing;
+mod live;
+mod postgres;
+mod start;
+mod transfer;
