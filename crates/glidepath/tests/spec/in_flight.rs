@@ -1,6 +1,8 @@
 //! SPEC.md, HTTP/1 in flight.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
@@ -193,10 +195,11 @@ fn req_8_back_to_back_clients_lose_nothing_and_are_told_close() {
     for round in 0..5 {
         let server = Start::target().start();
         let address = server.address();
-        let answered = AtomicUsize::new(0);
+        let (answered, over) = (AtomicUsize::new(0), AtomicBool::new(false));
         let told = scope(|scope| {
-            let clients: Vec<_> =
-                (0..CLIENTS).map(|_| scope.spawn(|| requests_until_told_close(address, &answered))).collect();
+            let _however_this_ends = TellsOver(&over);
+            let client = || requests_until_told_close(address, &answered, &over);
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
             wait_until("all clients are at it", || answered.load(Ordering::Relaxed) > 20 * CLIENTS);
             server.terminate();
             clients.into_iter().filter_map(|client| client.join().expect("no client panics").ok()).count()
@@ -206,9 +209,12 @@ fn req_8_back_to_back_clients_lose_nothing_and_are_told_close() {
     }
 }
 
-fn requests_until_told_close(address: std::net::SocketAddr, answered: &AtomicUsize) -> std::io::Result<()> {
+fn requests_until_told_close(address: SocketAddr, answered: &AtomicUsize, over: &AtomicBool) -> io::Result<()> {
     let mut client = Client::connect(address);
     loop {
+        if over.load(Ordering::Relaxed) {
+            return Err(io::Error::other("never told close"));
+        }
         client.try_send(http1::request("GET", "/", ""))?;
         if client.try_response()?.says_close() {
             return Ok(());

@@ -130,6 +130,7 @@ impl Storm {
     fn against(address: SocketAddr, clients: usize, calm: std::time::Duration, strike: impl FnOnce()) -> Storm {
         let over = AtomicBool::new(false);
         scope(|scope| {
+            let storm = TellsOver(&over);
             let client = || {
                 let mut storm = Storm::default();
                 let mut goes_on = true;
@@ -142,7 +143,7 @@ impl Storm {
             sleep(calm);
             strike();
             sleep(calm);
-            over.store(true, Ordering::Relaxed);
+            drop(storm);
             clients.into_iter().map(|client| client.join().expect("no client panics")).fold(
                 Storm::default(),
                 |sum, one| Storm { answered: sum.answered + one.answered, lost: sum.lost + one.lost },
@@ -169,6 +170,7 @@ fn lis_4_the_seal_ends_under_a_flood() {
     let address = server.address();
     let over = AtomicBool::new(false);
     scope(|scope| {
+        let flood = TellsOver(&over);
         for _ in 0..8 {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
@@ -179,7 +181,7 @@ fn lis_4_the_seal_ends_under_a_flood() {
         sleep(ms(300));
         let signal = server.terminate();
         let exit = server.exit_within(ms(5000));
-        over.store(true, Ordering::Relaxed);
+        drop(flood);
         exit.assert_code(0);
         assert!(exit.at - signal < ms(2500), "{:?} after the signal", exit.at - signal);
     });

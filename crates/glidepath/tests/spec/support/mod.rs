@@ -6,6 +6,7 @@ pub(crate) mod process;
 pub(crate) mod sockets;
 pub(crate) mod websocket;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,15 @@ pub(crate) const QUIET: Duration = Duration::from_millis(500);
 
 pub(crate) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
+}
+
+/// Tells the other clients of a test that it is over, also when it fails meanwhile: a scope waits for all its threads.
+pub(crate) struct TellsOver<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for TellsOver<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Looks again and again until it is so; panics with `what` when it never is.
