@@ -47,9 +47,7 @@ impl Lifecycle {
         let (signals, waker) = Signals::install()?;
         let shared = Shared::new(Some(waker));
         let standing_by = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("glidepath".into())
-            .spawn(move || driver::stand_by(&standing_by, signals))?;
+        std::thread::Builder::new().name("glidepath".into()).spawn(move || driver::stand_by(&standing_by, signals))?;
         Ok(Self { shared })
     }
 

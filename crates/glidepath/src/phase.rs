@@ -153,14 +153,31 @@ impl Ends {
 pub(crate) enum State {
     Armed,
     Serving,
-    LameDuck { until: Moment },
-    Draining { ends: Ends },
+    LameDuck {
+        until: Moment,
+    },
+    Draining {
+        ends: Ends,
+    },
     /// Past the deadline, or forced: final answers are leaving.
-    Cutting { ends: Ends, until: Moment, ending: Ending },
+    Cutting {
+        ends: Ends,
+        until: Moment,
+        ending: Ending,
+    },
     /// As before, and the sockets are cut; waiting for them to be counted.
-    Counting { ends: Ends, until: Moment, ending: Ending },
-    Closing { until: Moment, ending: Ending },
-    Ended { ending: Ending },
+    Counting {
+        ends: Ends,
+        until: Moment,
+        ending: Ending,
+    },
+    Closing {
+        until: Moment,
+        ending: Ending,
+    },
+    Ended {
+        ending: Ending,
+    },
 }
 
 /// The core: a state, the plan, and who asked.

@@ -92,7 +92,7 @@ mod imp {
             let (read, write) = UnixStream::pair()?;
             let waker = write.try_clone()?;
             waker.set_nonblocking(true)?;
-            let delivery = SignalDelivery::with_pipe(read, write, SignalOnly::default(), &all)?;
+            let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, &all)?;
             Ok((Self { delivery, all, last_stop: None, heard: Vec::new() }, Waker(waker)))
         }
 
@@ -115,7 +115,11 @@ mod imp {
             let _ = self.delivery.get_read().set_read_timeout(limit);
             let mut wait = |pipe: &mut UnixStream| match pipe.read(&mut [0; 64]) {
                 Ok(n) => Ok(n > 0),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => Ok(true),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) =>
+                {
+                    Ok(true)
+                }
                 Err(error) => Err(error),
             };
             let Ok(Some(pending)) = self.delivery.poll_pending(&mut wait) else { return };

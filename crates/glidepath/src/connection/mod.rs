@@ -64,15 +64,31 @@ pub(crate) struct Connection<A: App> {
 /// Each variant holds only what that part of the life may use. Small at rest: what is large is boxed.
 enum Life<A: App> {
     /// Nothing is known yet but the first bytes.
-    Fresh { stream: Stream, app: A, first: BytesMut },
+    Fresh {
+        stream: Stream,
+        app: A,
+        first: BytesMut,
+    },
     Http1(Box<Http1<A>>),
-    Http2 { connection: Box<Http2<A>>, leaving_since: Option<Instant> },
+    Http2 {
+        connection: Box<Http2<A>>,
+        leaving_since: Option<Instant>,
+    },
     /// Only the socket.
-    Rest { stream: Stream, app: A },
+    Rest {
+        stream: Stream,
+        app: A,
+    },
     /// The app has the socket, too.
-    Upgraded { wire: Wire, since: Option<Instant> },
+    Upgraded {
+        wire: Wire,
+        since: Option<Instant>,
+    },
     /// The FIN is sent or about to be.
-    Closing { closed: Pin<Box<dyn Future<Output = u64> + Send>>, end: End },
+    Closing {
+        closed: Pin<Box<dyn Future<Output = u64> + Send>>,
+        end: End,
+    },
     Done,
 }
 
@@ -134,7 +150,11 @@ impl<A: App> Connection<A> {
         };
         if let Life::Fresh { stream, app, first } = self.take_life() {
             let first = first.freeze();
-            if protocol == Protocol::Http2 { self.start_http2(stream, first, app) } else { self.start_http1(stream, first, app) }
+            if protocol == Protocol::Http2 {
+                self.start_http2(stream, first, app)
+            } else {
+                self.start_http1(stream, first, app)
+            }
         }
         Next::Again
     }
@@ -349,9 +369,7 @@ impl<A: App> Connection<A> {
     fn time_out(&mut self) -> Next {
         const ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
         let stream = match self.take_life() {
-            Life::Http1(connection) => {
-                connection.into_parts().and_then(|parts| parts.io.into_inner().into_stream())
-            }
+            Life::Http1(connection) => connection.into_parts().and_then(|parts| parts.io.into_inner().into_stream()),
             Life::Fresh { stream, .. } => Some(stream),
             _ => None,
         };
@@ -385,7 +403,8 @@ impl<A: App> Connection<A> {
         if now >= since + HANDLERS_READING && wire.said_goodbye() && wire.poll_goodbye(cx).is_ready() {
             return self.close_upgraded();
         }
-        let next = if now < since + HANDLERS_READING { HANDLERS_READING } else { self.entry.registry().times().goodbye };
+        let next =
+            if now < since + HANDLERS_READING { HANDLERS_READING } else { self.entry.registry().times().goodbye };
         if now >= since + next { self.close_upgraded() } else { Next::Wait(Some(since + next)) }
     }
 
