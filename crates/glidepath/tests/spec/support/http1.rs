@@ -209,9 +209,9 @@ impl Client {
     /// The end of the connection, which must come without another byte.
     #[track_caller]
     pub(crate) fn end(&mut self) -> End {
-        match self.stream.read(&mut [0; 1]) {
-            Ok(0) => End::Fin,
-            Ok(_) => panic!("bytes where the end was to be: {:?}", self.stream.buffer()),
+        match self.stream.fill_buf() {
+            Ok([]) => End::Fin,
+            Ok(bytes) => panic!("bytes where the end was to be: {:?}", String::from_utf8_lossy(bytes)),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => End::Reset,
             Err(error) => panic!("no end of the connection: {error}"),
         }
