@@ -146,7 +146,7 @@ fn tell(id: &str, attempt: u32, outcome: &Outcome, next: &Next) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Draft;
+    use crate::draft::Draft;
     use crate::target::Targets;
 
     #[test]

@@ -5,6 +5,7 @@ mod api;
 mod client;
 mod config;
 mod deliver;
+mod draft;
 mod failure;
 mod feed;
 mod greeting;

@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::message::Invalid;
+use crate::draft::Invalid;
 use crate::store::StoreError;
 
 /// One problem document. `type` is left out: it means "about:blank", the status says it all.

@@ -80,20 +80,23 @@ pub(crate) fn tcp_info(_socket: std::os::fd::BorrowedFd<'_>) -> Option<TcpInfo> 
 
 /// Milliseconds of a monotonic clock that is cheap enough to be read for every request; it may lag by some 10 ms.
 pub(crate) fn coarse_millis() -> u64 {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let id = rustix::time::ClockId::MonotonicCoarse;
-    #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
-    let id = rustix::time::ClockId::Monotonic;
     #[cfg(unix)]
     {
-        let now = rustix::time::clock_gettime(id);
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC_COARSE;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `now` is writable for the call; should it fail, which it cannot for these clocks, it stays zero.
+        unsafe { libc::clock_gettime(CLOCK, &raw mut now) };
         now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
     }
     #[cfg(not(unix))]
     {
         use std::sync::OnceLock;
-        use std::time::Instant;
+
+        use tokio::time::Instant;
         static START: OnceLock<Instant> = OnceLock::new();
-        START.get_or_init(Instant::now).elapsed().as_millis() as u64
+        Instant::now().duration_since(*START.get_or_init(Instant::now)).as_millis() as u64
     }
 }

@@ -188,11 +188,13 @@ pub(crate) struct Core {
     cause: Option<Cause>,
     /// When a process that is still there is ended by force.
     process_ends_at: Option<Moment>,
+    /// `serve` was called. A stop that comes before waits for it: what it closes is only now being opened.
+    served: bool,
 }
 
 impl Core {
     pub(crate) fn new(plan: Plan) -> Self {
-        Self { plan, state: State::Armed, cause: None, process_ends_at: None }
+        Self { plan, state: State::Armed, cause: None, process_ends_at: None, served: false }
     }
 
     /// Changes the plan. Only before the end has begun: a running deadline does not move.
@@ -265,6 +267,7 @@ impl Core {
     }
 
     fn take(&mut self, event: Event, left: Left, now: Moment, commands: &mut Vec<Command>) {
+        self.served |= event == Event::Serve;
         match (event, self.state) {
             (_, State::Ended { .. }) | (Event::Look, _) => {}
             (Event::Serve, State::Armed) => self.state = State::Serving,
@@ -344,7 +347,7 @@ impl Core {
     fn advance(&mut self, left: Left, now: Moment, commands: &mut Vec<Command>) -> bool {
         match self.state {
             State::LameDuck { until } if now >= until => self.drain(left, now, commands),
-            State::Draining { ends } if left.work() == 0 => {
+            State::Draining { ends } if self.served && left.work() == 0 => {
                 self.close(ends, Ending::Ran, left, now, commands);
             }
             State::Draining { ends } if now >= ends.work_by => {

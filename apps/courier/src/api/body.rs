@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
-use crate::message::Invalid;
+use crate::draft::Invalid;
 use crate::problem::Problem;
 
 /// Holds the client to a content type. Besides saying what is expected, this keeps foreign web pages out:
@@ -86,7 +86,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Draft;
+    use crate::draft::Draft;
 
     #[test]
     fn errors_name_the_field() {

@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use super::App;
 use super::body::{self, Params};
-use crate::message::{self, Draft, View};
+use crate::draft::Draft;
+use crate::message::{self, View};
 use crate::problem::Problem;
 use crate::store::{Accepted, Key};
 

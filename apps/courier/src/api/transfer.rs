@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::App;
 use super::body;
+use crate::draft::{Invalid, Record};
 use crate::lines::{Line, Lines};
-use crate::message::{Invalid, Record};
 use crate::problem::Problem;
 use crate::store::{Accepted, Store, StoreError, answer};
 

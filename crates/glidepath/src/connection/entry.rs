@@ -495,7 +495,11 @@ impl Entry {
 
     /// A request goes to the app.
     pub(crate) fn begin(&self, method: &Method, uri: &Uri, bodied: bool) -> usize {
-        let since = coarse_millis();
+        let since = match self.state() {
+            // Counted from its first byte, and the clock is read once a request less.
+            State::Head => self.since(),
+            _ => coarse_millis(),
+        };
         if self.state() == State::Http2 {
             // An HTTP/2 connection is idle since its last stream; its state does not change.
             self.since.store(since, Relaxed);
@@ -531,7 +535,7 @@ impl Entry {
             lock(&self.registry.ended).cut.push(cut.running(coarse_millis()));
         }
         if http1 {
-            self.set_state(State::Flushing);
+            self.state.store(State::Flushing as u8, Relaxed);
         } else {
             self.since.store(coarse_millis(), Relaxed);
             if self.stage() >= Stage::Drain {

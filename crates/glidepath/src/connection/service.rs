@@ -82,14 +82,12 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
     type Future = TrackedCall<A>;
 
     fn call(&self, request: Request<Incoming>) -> TrackedCall<A> {
-        let connect = request.method() == Method::CONNECT;
         let key = self.entry.begin(request.method(), request.uri(), !request.body().is_end_stream());
-        let guard = Guard { entry: Arc::clone(&self.entry), key, waits: false, end: RequestEnd::Abandoned };
         TrackedCall {
             http1: request.version() != Version::HTTP_2,
             bodiless: request.method() == Method::HEAD,
-            connect,
-            guard: Some(guard),
+            connect: request.method() == Method::CONNECT,
+            guard: Some(Guard { entry: Arc::clone(&self.entry), key, waits: false, end: RequestEnd::Abandoned }),
             call: Call::Waiting { app: self.app.clone(), request: Some(request) },
         }
     }
@@ -145,20 +143,41 @@ pin_project! {
 }
 
 impl<A: App> Call<A> {
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<A::Body>, A::Error>> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<A::Body>, Failure>> {
+        match catch_unwind(AssertUnwindSafe(|| self.poll_app(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(answer)) => Poll::Ready(answer),
+            Err(_panic) => Poll::Ready(Err(Failure::Panic)),
+        }
+    }
+
+    fn poll_app(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<A::Body>, Failure>> {
         loop {
             let future = match self.as_mut().project() {
-                CallProj::Called { future } => return future.poll(cx),
+                CallProj::Called { future } => return future.poll(cx).map_err(Failure::app),
                 CallProj::Waiting { app, request } => {
-                    ready!(app.poll_ready(cx))?;
+                    ready!(app.poll_ready(cx)).map_err(Failure::app)?;
                     match request.take() {
                         Some(request) => app.call(request),
-                        None => return Poll::Pending,
+                        // It panicked when it was called.
+                        None => return Poll::Ready(Err(Failure::Panic)),
                     }
                 }
             };
             self.set(Self::Called { future });
         }
+    }
+}
+
+/// Why there is no response of the app.
+enum Failure {
+    App(BoxError),
+    Panic,
+}
+
+impl Failure {
+    fn app(error: impl Into<BoxError>) -> Self {
+        Self::App(error.into())
     }
 }
 
@@ -168,26 +187,25 @@ impl<A: App> Future for TrackedCall<A> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(guard) = this.guard.as_mut() else { return Poll::Pending };
-        let polled = catch_unwind(AssertUnwindSafe(|| this.call.as_mut().poll(cx)));
-        let mut response = match polled {
-            Ok(Poll::Ready(Ok(response))) => response.map(Some),
-            Ok(Poll::Ready(Err(error))) => {
-                tracing::error!(error = %error.into(), "the app failed; answering 500");
+        let mut response = match this.call.as_mut().poll(cx) {
+            Poll::Ready(Ok(response)) => response.map(Some),
+            Poll::Ready(Err(Failure::App(error))) => {
+                tracing::error!(%error, "the app failed; answering 500");
                 empty(StatusCode::INTERNAL_SERVER_ERROR)
             }
-            Ok(Poll::Pending) if guard.is_over() => {
+            Poll::Ready(Err(Failure::Panic)) => {
+                guard.entry.panicked();
+                empty(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+            Poll::Pending if guard.is_over() => {
                 guard.end = RequestEnd::Cut;
                 let mut response = empty(StatusCode::SERVICE_UNAVAILABLE);
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
                 response
             }
-            Ok(Poll::Pending) => {
+            Poll::Pending => {
                 guard.wait(cx);
                 return Poll::Pending;
-            }
-            Err(_panic) => {
-                guard.entry.panicked();
-                empty(StatusCode::INTERNAL_SERVER_ERROR)
             }
         };
         let status = response.status();
