@@ -1,0 +1,184 @@
+//! SPEC.md, HTTP/1 at rest.
+
+use std::thread::sleep;
+use std::time::Instant;
+
+use crate::support::*;
+
+/// "a keep-alive connection quiet for longer than the quiet window ends with FIN at once; RST never"
+#[test]
+fn idle_1_a_quiet_connection_ends_with_fin_at_once() {
+    let server = Start::target().start();
+    let mut clients: Vec<_> = (0..10).map(|_| Client::at_rest(server.address())).collect();
+    // The time is the subject here: the quiet window has to pass, and the connections stay open through it.
+    assert!(clients[0].stays_silent_for(QUIET + ms(500)), "the control: without a signal it stays open");
+    let signal = server.terminate();
+    for client in &mut clients {
+        assert_eq!(client.end(), End::Fin);
+        assert!(signal.elapsed() < ms(250), "FIN only {:?} after the signal", signal.elapsed());
+    }
+    let exit = server.exit();
+    exit.assert_code(0);
+    assert!(exit.at - signal < ms(350), "exit {:?} after the signal", exit.at - signal);
+}
+
+/// "a request that comes on a connection still within its quiet window is answered, with `Connection: close`"
+#[test]
+fn idle_2_a_request_within_the_quiet_window_is_answered() {
+    let server = Start::target().start();
+    let mut clients: Vec<_> = (0..20).map(|_| Client::at_rest(server.address())).collect();
+    server.terminate();
+    server.wait_for_seal();
+    for client in &mut clients {
+        client.get("/");
+    }
+    for client in &mut clients {
+        client.response().assert_is(200, "ok").assert_says_close();
+        assert_eq!(client.end(), End::Fin);
+    }
+    server.exit().assert_code(0);
+}
+
+/// The control: without the signal, the answer does not say close, and the connection stays.
+#[test]
+fn idle_2_without_a_signal_the_connection_stays() {
+    let server = Start::target().start();
+    let mut client = Client::at_rest(server.address());
+    client.get("/");
+    assert!(!client.response().says_close());
+    assert!(client.stays_silent_for(ms(1000)));
+}
+
+/// "bytes already in the socket's receive buffer count as a request: answered, never closed under"
+///
+/// The process stands still while request and signal come, and finds both in one wake. The connections have long been
+/// quiet, so that they would be closed at once. Which of the two it looks at first is its own affair, and so is whether
+/// the answer says close.
+#[test]
+fn idle_3_bytes_in_the_receive_buffer_are_a_request() {
+    for kind in ["at rest", "fresh", "at rest for longer"] {
+        let server = Start::target().start();
+        let mut clients: Vec<_> =
+            (0..100)
+                .map(|_| {
+                    if kind == "fresh" { Client::accepted(server.address()) } else { Client::at_rest(server.address()) }
+                })
+                .collect();
+        sleep(if kind == "at rest for longer" { ms(2500) } else { QUIET + ms(200) });
+        server.freeze();
+        for client in &mut clients {
+            client.get("/");
+        }
+        server.terminate();
+        server.thaw();
+        let answers: Vec<_> = clients.iter_mut().map(Client::try_response).collect();
+        let answered = answers.iter().flatten().filter(|answer| answer.status == 200).count();
+        let failed = answers.iter().find_map(|answer| answer.as_ref().err());
+        assert_eq!(answered, 100, "answered of 100 {kind}; the first that was not: {failed:?}");
+        server.exit().assert_code(0);
+    }
+}
+
+/// "a connection that never sent a byte does not hold the exit (<= quiet window)"
+#[test]
+fn idle_4_a_silent_connection_does_not_hold_the_exit() {
+    let server = Start::target().start();
+    let mut silent: Vec<_> = (0..10).map(|_| Client::accepted(server.address())).collect();
+    let signal = server.terminate();
+    let exit = server.exit();
+    exit.assert_code(0);
+    assert!(exit.at - signal < QUIET + ms(250), "exit {:?} after the signal", exit.at - signal);
+    assert!(silent.iter_mut().all(|client| client.end() == End::Fin));
+}
+
+/// The same for one that has been silent for longer than the window: nothing is left to wait for.
+#[test]
+fn idle_4_a_connection_that_has_long_been_silent_holds_nothing() {
+    let server = Start::target().start();
+    let mut silent = Client::accepted(server.address());
+    assert!(silent.stays_silent_for(QUIET + ms(500)), "the control: without a signal it stays open");
+    let signal = server.terminate();
+    assert_eq!(silent.end(), End::Fin);
+    let exit = server.exit();
+    exit.assert_code(0);
+    assert!(exit.at - signal < ms(250), "exit {:?} after the signal", exit.at - signal);
+}
+
+/// "a request head half sent at the signal, first on its connection or later, is answered if it completes within the
+/// head timeout"
+#[test]
+fn idle_5_a_half_sent_head_is_answered_when_it_completes() {
+    let server = Start::target().start();
+    let mut first = Client::connect(server.address());
+    let mut later = Client::at_rest(server.address());
+    let mut one_byte = Client::connect(server.address());
+    first.start_head("GET", "/", "");
+    later.start_head("GET", "/", "");
+    one_byte.send("G").until_read();
+    server.terminate();
+    server.wait_for_seal();
+    // Longer than the quiet window: it is not that what lets them live.
+    sleep(QUIET + ms(500));
+    first.finish_head();
+    later.finish_head();
+    one_byte.send("ET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    for client in [&mut first, &mut later, &mut one_byte] {
+        client.response().assert_is(200, "ok").assert_says_close();
+        assert_eq!(client.end(), End::Fin);
+    }
+    server.exit().assert_code(0);
+}
+
+/// "if not, 408 and close, never the whole grace period": the head timeout is 10 s.
+#[test]
+fn idle_5_a_half_sent_head_that_never_completes_ends_with_408() {
+    let server = Start::target().start();
+    let mut first = Client::connect(server.address());
+    let mut later = Client::at_rest(server.address());
+    first.start_head("GET", "/", "");
+    later.start_head("GET", "/", "");
+    let started = Instant::now();
+    server.terminate();
+    for client in [&mut first, &mut later] {
+        client.wait_at_most(ms(14_000));
+        let answer = client.response();
+        assert_eq!(answer.status, 408);
+        answer.assert_says_close();
+        assert_eq!(client.end(), End::Fin);
+    }
+    let exit = server.exit();
+    exit.assert_code(0);
+    assert!(exit.at - started < ms(12_000), "exit {:?} after the half heads", exit.at - started);
+}
+
+/// "10 000 connections at rest end in bounded CPU, in time linear in their number": 2 000 of them, to be kind to other
+/// tests; and 500, for the proportion.
+#[test]
+fn idle_6_many_connections_at_rest_end_in_proportion() {
+    let Some(many) = room_for_connections(2000) else {
+        return skipped("not enough file descriptors");
+    };
+    let [few_took, many_took] = [many / 4, many].map(|count| {
+        let server = Start::target().start();
+        let mut clients: Vec<_> = (0..count).map(|_| Client::at_rest(server.address())).collect();
+        sleep(QUIET + ms(1500));
+        let signal = server.terminate();
+        for client in &mut clients {
+            assert_eq!(client.end(), End::Fin);
+        }
+        let exit = server.exit();
+        exit.assert_code(0);
+        assert_eq!(exit.report()["connections"]["at_rest"], count, "{}", exit.stderr);
+        exit.at - signal
+    });
+    assert!(many_took < ms(1500), "{many} connections took {many_took:?}");
+    assert!(many_took < few_took * 10 + ms(100), "{many_took:?} for four times what took {few_took:?}");
+}
+
+fn room_for_connections(count: usize) -> Option<usize> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).ok()?;
+    let allowed = limit.maximum.unwrap_or(u64::MAX);
+    (allowed > count as u64 + 200).then_some(count)
+}
