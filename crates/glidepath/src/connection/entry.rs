@@ -93,8 +93,8 @@ pub(crate) struct Entry {
     since: AtomicU64,
     /// When the last request began.
     asked: AtomicU64,
-    /// The last request came with a body.
-    bodied: AtomicBool,
+    /// The last request's body was not read to its end: what comes next on the socket may still be of it.
+    body_open: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -149,7 +149,7 @@ impl Entry {
             nudge: AtomicU8::new(Nudge::Nothing as u8),
             since: AtomicU64::new(coarse_millis()),
             asked: AtomicU64::new(0),
-            bodied: AtomicBool::new(false),
+            body_open: AtomicBool::new(false),
             inner: Mutex::default(),
         }
     }
@@ -215,9 +215,16 @@ impl Entry {
         self.state.store(State::Rest as u8, Relaxed);
     }
 
-    /// Whether its last request came with a body, which may not have come whole.
-    pub(crate) fn had_body(&self) -> bool {
-        self.bodied.load(Relaxed)
+    /// Whether what comes next on the socket may still be of the last request's body.
+    pub(crate) fn is_body_open(&self) -> bool {
+        self.body_open.load(Relaxed)
+    }
+
+    pub(crate) fn body_ended(&self) {
+        self.body_open.store(false, Relaxed);
+        if self.stage() >= Stage::Drain {
+            self.wake();
+        }
     }
 
     /// Takes what the sweep asked for.
@@ -324,7 +331,7 @@ impl Entry {
             self.since.store(since, Relaxed);
         } else {
             self.state.store(State::Flight as u8, Relaxed);
-            self.bodied.store(bodied, Relaxed);
+            self.body_open.store(bodied, Relaxed);
         }
         self.asked.store(since, Relaxed);
         let request = Request { method: method.clone(), uri: uri.clone(), since, done: false, waker: None };
