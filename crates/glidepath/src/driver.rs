@@ -4,6 +4,7 @@
 //! A third one holds the rope: [`stand_by`] runs on the signal thread and ends the process when the runtime does not.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,9 +19,10 @@ use crate::display::Display;
 use crate::drain::Drain;
 use crate::error::{Error, Result};
 use crate::hooks::Hooks;
+use crate::last_resort::LastResort;
 use crate::listener::Acceptor;
 use crate::phase::{Cause, Command, Core, Ending, Event, Left, Moment, Phase};
-use crate::plan::Plan;
+use crate::plan::{LAST_RESORT_MARGIN, Plan};
 use crate::report::{self, EXIT_CLEAN, EXIT_CUT, EXIT_FAILED, EXIT_SIGNAL_BASE, Outcome, Report, Snapshot};
 use crate::signal::{self, Heard, Signals, Waker};
 use crate::tasks::Tasks;
@@ -43,6 +45,7 @@ pub(crate) struct Shared {
     on_report: Mutex<Option<OnReport>>,
     report: Mutex<Option<Report>>,
     thread: Option<Waker>,
+    last_resort: LastResort,
 }
 
 struct Inner {
@@ -74,6 +77,7 @@ impl Shared {
             on_report: Mutex::default(),
             report: Mutex::default(),
             thread,
+            last_resort: LastResort::default(),
         })
     }
 
@@ -138,7 +142,12 @@ impl Shared {
             }
         }
         let (phase, cause) = (inner.core.phase(), inner.core.cause());
-        let to_do = !inner.commands.is_empty() || inner.core.process_ends_at() != limit_before;
+        let limit = inner.core.process_ends_at();
+        let to_do = !inner.commands.is_empty() || limit != limit_before;
+        if let Some(limit) = limit.filter(|_| self.thread.is_some() && limit != limit_before) {
+            let code = exit_code(inner.core.ending()).unwrap_or(EXIT_CUT);
+            self.last_resort.set(self.born + limit + LAST_RESORT_MARGIN, code);
+        }
         drop(inner);
         drop(never_began);
         if phase != before {
@@ -207,7 +216,8 @@ impl Shared {
         // Taken out first: it may use the lifecycle.
         let tell = lock(&self.on_report).take();
         if let Some(tell) = tell {
-            tell(&report);
+            // Its panic is the program's, and no reason to lose the report and the exit code.
+            let _ = catch_unwind(AssertUnwindSafe(|| tell(&report)));
         }
         report
     }
@@ -215,7 +225,7 @@ impl Shared {
     fn account(&self, held_by: Option<&str>) -> Report {
         let inner = lock(&self.inner);
         let now = self.now();
-        let (ending, cause) = (inner.core.ending(), inner.core.cause());
+        let (ending, failed, cause) = (inner.core.ending(), inner.core.has_failed(), inner.core.cause());
         let took = now - inner.stopped.unwrap_or(now);
         let grace = inner.core.plan().grace;
         drop(inner);
@@ -226,10 +236,8 @@ impl Shared {
         cut.extend(aborted);
         panicked.extend(hooks_panicked);
         let (outcome, exit_code) = match ending {
-            Ending::Forced(by) => {
-                (Outcome::Forced, signal::number(by).map_or(EXIT_CUT, |number| EXIT_SIGNAL_BASE.saturating_add(number)))
-            }
-            Ending::Failed => (Outcome::Failed, EXIT_FAILED),
+            Ending::Forced(_) => (Outcome::Forced, exit_code(ending).unwrap_or(EXIT_CUT)),
+            Ending::Ran if failed => (Outcome::Failed, EXIT_FAILED),
             Ending::Ran if cut.is_empty() && connections.cut == 0 && held_by.is_none() => (Outcome::Clean, EXIT_CLEAN),
             Ending::Ran => (Outcome::Cut, EXIT_CUT),
         };
@@ -237,7 +245,7 @@ impl Shared {
             version: 1,
             outcome,
             exit_code,
-            cause: cause.map_or("end of serving", signal::name).to_owned(),
+            cause: cause.map_or("a listener failed", signal::name).to_owned(),
             took,
             grace,
             connections,
@@ -250,6 +258,12 @@ impl Shared {
             printed: report::Printed::default(),
         }
     }
+}
+
+/// The exit code of a forced end.
+fn exit_code(ending: Ending) -> Option<u8> {
+    let Ending::Forced(by) = ending else { return None };
+    Some(signal::number(by).map_or(EXIT_CUT, |number| EXIT_SIGNAL_BASE.saturating_add(number)))
 }
 
 /// Takes one service from its first accept to its report.

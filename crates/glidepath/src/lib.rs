@@ -6,6 +6,7 @@ mod drain;
 mod driver;
 mod error;
 mod hooks;
+mod last_resort;
 mod lifecycle;
 mod listener;
 mod os;

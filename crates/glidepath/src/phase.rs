@@ -126,8 +126,6 @@ pub(crate) enum Ending {
     Ran,
     /// Somebody asked twice.
     Forced(Cause),
-    /// Serving failed.
-    Failed,
 }
 
 /// The deadlines of a drain.
@@ -152,10 +150,9 @@ impl Ends {
         self.work_by + self.kept
     }
 
-    /// Ends the work now. Gives nobody more time than before.
-    fn hurried(self, kept: Duration, now: Moment) -> Self {
-        let work_by = self.work_by.min(now);
-        Self { began: self.began, work_by, kept: kept.min(self.hooks_by() - work_by) }
+    /// Ends the work now, and keeps nothing for hooks.
+    fn hurried(self, now: Moment) -> Self {
+        Self { began: self.began, work_by: self.work_by.min(now), kept: Duration::ZERO }
     }
 
     /// Until when hooks may run that begin now. What a cut took is given back: it must not come out of their slice.
@@ -208,11 +205,23 @@ pub(crate) struct Core {
     /// `serve` was called, which brings the plan. A stop that comes before waits for it: what it closes is only now being
     /// opened.
     served: bool,
+    /// A listener failed. What is in flight keeps its time; the exit code will say it.
+    failed: bool,
+    /// A signal was heard: the next is a further one.
+    signalled: bool,
 }
 
 impl Core {
     pub(crate) fn new(plan: Plan) -> Self {
-        Self { plan, state: State::Armed, cause: None, process_ends_at: None, served: false }
+        Self {
+            plan,
+            state: State::Armed,
+            cause: None,
+            process_ends_at: None,
+            served: false,
+            failed: false,
+            signalled: false,
+        }
     }
 
     /// Changes the plan: before [`Event::Serve`], from which on it holds. A drain that began earlier is planned anew then.
@@ -233,6 +242,11 @@ impl Core {
             | State::Ended { ending } => ending,
             State::Armed | State::Serving | State::LameDuck { .. } | State::Draining { .. } => Ending::Ran,
         }
+    }
+
+    /// Whether serving failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// The deadline that is running.
@@ -287,6 +301,9 @@ impl Core {
     }
 
     fn take(&mut self, event: Event, left: Left, now: Moment, commands: &mut Vec<Command>) {
+        let signal = matches!(event, Event::Step(Cause::Signal(_) | Cause::Terminal(_)));
+        let first_signal = signal && !self.signalled;
+        self.signalled |= signal;
         match (event, self.state) {
             (_, State::Ended { .. }) | (Event::Look, _) => {}
             (Event::Serve, state) => {
@@ -310,11 +327,21 @@ impl Core {
                 }
             }
             (Event::Begin(_), _) => {}
+            // The program began the end, and a manager's signal follows: it is no second wish to end.
+            (Event::Step(_), _) if first_signal => {}
             (Event::Step(_), State::LameDuck { .. }) => self.drain(left, now, commands),
-            (Event::Step(cause) | Event::Force(cause), _) => {
-                self.end_now(Ending::Forced(cause), now, commands);
+            (Event::Step(cause) | Event::Force(cause), _) => self.force(cause, now, commands),
+            (Event::Fail, state) => {
+                self.failed = true;
+                match state {
+                    State::Armed | State::Serving => {
+                        commands.push(Command::TurnAway);
+                        self.drain(left, now, commands);
+                    }
+                    State::LameDuck { .. } => self.drain(left, now, commands),
+                    _ => {}
+                }
             }
-            (Event::Fail, _) => self.end_now(Ending::Failed, now, commands),
         }
     }
 
@@ -328,37 +355,26 @@ impl Core {
         self.process_ends_at = Some(began + self.plan.grace + PROCESS_MARGIN);
     }
 
-    fn end_now(&mut self, ending: Ending, now: Moment, commands: &mut Vec<Command>) {
-        // Who forced the end is named by the exit code, whatever fails or asks after that.
-        if matches!(self.ending(), Ending::Forced(_)) || self.ending() == ending {
+    /// Ends now; hooks are not waited for.
+    fn force(&mut self, cause: Cause, now: Moment, commands: &mut Vec<Command>) {
+        // Who forced the end is named by the exit code, whoever asks after that.
+        if let Ending::Forced(_) = self.ending() {
             return;
         }
-        if let (State::Closing { until, .. }, Ending::Failed) = (self.state, ending) {
-            // All work is done; the hooks have their time already.
-            self.state = State::Closing { until, ending };
-            return;
-        }
-        let margin = match ending {
-            Ending::Forced(cause) => {
-                self.cause.get_or_insert(cause);
-                FORCE_MARGIN
-            }
-            _ => self.plan.hook_slice() + PROCESS_MARGIN,
-        };
-        let ends_at = now + margin;
+        self.cause.get_or_insert(cause);
+        let ending = Ending::Forced(cause);
+        let ends_at = now + FORCE_MARGIN;
         self.process_ends_at = Some(self.process_ends_at.map_or(ends_at, |at| at.min(ends_at)));
-        // A failed server still closes its databases; a forced end does not wait for them.
-        let kept = if ending == Ending::Failed { self.plan.hook_slice() } else { Duration::ZERO };
-        let at_once = Ends { began: now, work_by: now, kept };
+        let at_once = Ends { began: now, work_by: now, kept: Duration::ZERO };
         let ends = match self.state {
-            State::Draining { ends } => ends.hurried(kept, now),
+            State::Draining { ends } => ends.hurried(now),
             // The last part of a cut is short enough to be left as it is.
             State::Cutting { ends, until, .. } => {
-                self.state = State::Cutting { ends: ends.hurried(kept, now), until, ending };
+                self.state = State::Cutting { ends: ends.hurried(now), until, ending };
                 return;
             }
             State::Counting { ends, until, .. } => {
-                self.state = State::Counting { ends: ends.hurried(kept, now), until, ending };
+                self.state = State::Counting { ends: ends.hurried(now), until, ending };
                 return;
             }
             State::Closing { .. } => {

@@ -14,6 +14,9 @@ pub(crate) const COUNT_MARGIN: Duration = Duration::from_millis(75);
 /// that END-1 promises.
 pub(crate) const PROCESS_MARGIN: Duration = Duration::from_millis(350);
 
+/// How long after that even the thread that ends the process is not waited for. Still within END-1's half second.
+pub(crate) const LAST_RESORT_MARGIN: Duration = Duration::from_millis(100);
+
 /// How long a forced end waits for the runtime to come down by itself. SIG-4 promises one second.
 pub(crate) const FORCE_MARGIN: Duration = Duration::from_millis(500);
 

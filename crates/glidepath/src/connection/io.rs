@@ -12,6 +12,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::entry::Entry;
+use super::is_blank;
 use super::upgraded::Wire;
 use crate::stream::Stream;
 
@@ -75,7 +76,7 @@ impl AsyncRead for Io {
             Socket::Own(stream) => {
                 let before = buf.filled().len();
                 ready!(Pin::new(stream).poll_read(cx, buf))?;
-                if buf.filled().len() > before {
+                if !is_blank(&buf.filled()[before..]) {
                     self.entry.heard();
                 }
                 Poll::Ready(Ok(()))

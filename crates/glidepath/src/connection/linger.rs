@@ -1,9 +1,14 @@
 //! How a socket is closed so that the last answer arrives and late bytes do not turn into a reset (RFC 9112, 9.6).
 
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::entry::Entry;
+use super::registry::Stage;
 use crate::stream::Stream;
 
 /// The most that a peer which goes on sending is read from.
@@ -14,10 +19,8 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(crate) enum Patience {
     /// Nothing more is expected of it.
     None,
-    /// It had a body to send and may not have sent all of it; in the drain.
-    Turnaround,
-    /// As before, while there is time.
-    Long,
+    /// It had a body to send and may not have sent all of it: while serving for long, in the drain for a turnaround.
+    Sending,
 }
 
 /// Two round trips and some scheduling: what a FIN needs to arrive and what was on its way needs to come.
@@ -28,15 +31,10 @@ pub(crate) fn turnaround(stream: &Stream) -> Duration {
 /// Sends the FIN, reads on and throws away until the peer has acknowledged it or closes too, and closes.
 ///
 /// Gives the number of bytes that were thrown away.
-pub(crate) async fn close(mut stream: Stream, patience: Patience) -> u64 {
+pub(crate) async fn close(mut stream: Stream, patience: Patience, entry: Arc<Entry>) -> u64 {
     stream.shut();
     let begun = Instant::now();
     let turnaround = turnaround(&stream);
-    let patience = match patience {
-        Patience::None => Duration::ZERO,
-        Patience::Turnaround => turnaround,
-        Patience::Long => LINGER,
-    };
     let (mut heard, mut thrown_away) = (begun, 0);
     let mut buf = [0; 4096];
     loop {
@@ -53,6 +51,12 @@ pub(crate) async fn close(mut stream: Stream, patience: Patience) -> u64 {
             Err(_reset) => return thrown_away,
         }
         let now = Instant::now();
+        let draining = entry.stage() >= Stage::Drain;
+        let patience = match patience {
+            Patience::None => Duration::ZERO,
+            Patience::Sending if draining => turnaround,
+            Patience::Sending => LINGER,
+        };
         let arrived = stream.fin_acknowledged() || now >= begun + turnaround;
         if now >= begun + LINGER || (arrived && now >= heard + patience && stream.unread() == 0) {
             return thrown_away;
@@ -62,6 +66,8 @@ pub(crate) async fn close(mut stream: Stream, patience: Patience) -> u64 {
             _ = stream.readable() => {}
             _ = stream.sending_side_changed(), if !arrived => {}
             () = sleep_until(look_again.min(begun + LINGER)) => {}
+            // Its task is woken when the stage changes.
+            () = poll_fn(|_| if entry.stage() >= Stage::Drain { Poll::Ready(()) } else { Poll::Pending }), if !draining => {}
         }
     }
 }

@@ -147,7 +147,11 @@ impl<A: App> Connection<A> {
         let protocol = loop {
             match poll_first(stream, first, cx) {
                 Poll::Ready(Ok(1..)) => {
-                    self.entry.heard();
+                    if is_blank(first) {
+                        self.entry.set_state(State::Idle);
+                    } else {
+                        self.entry.heard();
+                    }
                     match detect(first) {
                         Protocol::Undecided => {}
                         decided => break decided,
@@ -246,11 +250,8 @@ impl<A: App> Connection<A> {
     fn after_http(&mut self, well: bool) -> Next {
         let Some(stream) = self.entry.take_back() else { return self.finish(End::Failed) };
         let stage = self.entry.stage();
-        let patience = match (self.entry.is_body_open() || stream.unread() > 0, stage) {
-            (false, _) => Patience::None,
-            (true, Stage::Serve | Stage::TurnAway) => Patience::Long,
-            (true, _) => Patience::Turnaround,
-        };
+        let sending = self.entry.is_body_open() || stream.unread() > 0;
+        let patience = if sending { Patience::Sending } else { Patience::None };
         let end = match (well, stage) {
             (true, _) => End::Finished,
             (false, Stage::Answer | Stage::Cut) => End::Cut,
@@ -363,7 +364,7 @@ impl<A: App> Connection<A> {
         let parts = connection.into_parts()?;
         let app = parts.service.into_app();
         let stream = parts.io.into_inner().into_stream()?;
-        if parts.read_buf.is_empty() && stream.unread() == 0 {
+        if is_blank(&parts.read_buf) && stream.unread() == 0 {
             return Some((stream, app));
         }
         // The beginning of the next head came behind the last request, or is in the kernel by now.
@@ -407,7 +408,7 @@ impl<A: App> Connection<A> {
         // Nothing else was written that could be in the way; a socket that is full all the same has a peer that
         // does not read.
         let _ = stream.try_write(ANSWER);
-        self.close_stream(stream, Patience::Turnaround, End::Failed)
+        self.close_stream(stream, Patience::Sending, End::Failed)
     }
 
     /// The handler is told by its `Drain`, and may say goodbye itself. If it does not, a WebSocket is closed for it; then
@@ -465,7 +466,7 @@ impl<A: App> Connection<A> {
 
     fn close_stream(&mut self, stream: Stream, patience: Patience, end: End) -> Next {
         self.entry.set_state(State::Closing);
-        self.life = Life::Closing { closed: Box::pin(linger::close(stream, patience)), end };
+        self.life = Life::Closing { closed: Box::pin(linger::close(stream, patience, Arc::clone(&self.entry))), end };
         Next::Again
     }
 
@@ -534,6 +535,11 @@ impl<A: App> Drop for Connection<A> {
             self.entry.leave(self.cut_end());
         }
     }
+}
+
+/// Empty lines before a request line are none (RFC 9112, section 2.2).
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
 /// Reads what is there; zero at the end of the stream.

@@ -308,37 +308,33 @@ fn task_1_a_task_that_a_hook_starts_is_waited_for() {
 // ===== Failures =====
 
 #[test]
-fn a_failed_server_still_closes_its_databases() {
+fn a_failure_drains_with_the_whole_grace_period() {
     let mut run = Run::busy(Left { hooks: 1, ..CONNECTION });
-    assert_eq!(run.on(Event::Fail), [TurnAway, Seal, Drain, Answer]);
-    run.now += ms(20);
-    assert_eq!(run.leaves(HOOK), [RunHooks { until: run.now + ms(2_000) }]);
+    let ends = run.now + ms(10_000);
+    assert_eq!(run.on(Event::Fail), [TurnAway, Seal, Drain]);
     assert_eq!(run.on(Event::Fail), [], "another listener fails");
+    assert_eq!(run.leaves(HOOK), [RunHooks { until: ends }]);
     assert_eq!(run.leaves(NOTHING), [Finish]);
-    assert_eq!(run.core.ending(), Ending::Failed);
+    assert!(run.core.has_failed());
 }
 
 #[test]
-fn a_failure_gives_nobody_more_time() {
+fn a_failure_ends_the_lame_duck() {
+    let mut run = Run::serving(Plan { lame_duck: ms(5_000), ..plan() });
+    run.left = CONNECTION;
+    assert_eq!(run.on(Event::Begin(TERM)), [TurnAway]);
+    assert_eq!(run.on(Event::Fail), [Seal, Drain]);
+}
+
+#[test]
+fn a_failure_in_the_drain_changes_nothing_but_what_is_said() {
     let mut run = Run::busy(CONNECTION);
     run.on(Event::Begin(TERM));
-    let ends = run.now + ms(10_000);
+    let before = run.core.process_ends_at();
     run.after(ms(9_000));
-    // Registered in the drain: nothing was kept for it.
-    run.left = Left { hooks: 1, ..CONNECTION };
-    assert_eq!(run.on(Event::Fail), [Answer]);
-    assert_eq!(run.leaves(HOOK), [RunHooks { until: ends }]);
-}
-
-#[test]
-fn a_failure_while_hooks_run_takes_nothing_from_them() {
-    let mut run = Run::busy(HOOK);
-    let ends = run.now + ms(10_000);
-    assert_eq!(run.on(Event::Begin(TERM)), [TurnAway, Seal, Drain, RunHooks { until: ends }]);
     assert_eq!(run.on(Event::Fail), []);
-    assert_eq!(run.core.process_ends_at(), Some(ends + PROCESS_MARGIN));
-    assert_eq!(run.leaves(NOTHING), [Finish]);
-    assert_eq!(run.core.ending(), Ending::Failed);
+    assert_eq!(run.core.process_ends_at(), before);
+    assert!(run.core.has_failed());
 }
 
 #[test]
@@ -347,6 +343,16 @@ fn a_failure_does_not_hide_that_the_end_was_forced() {
     run.on(Event::Force(TERM));
     run.on(Event::Fail);
     assert_eq!(run.core.ending(), Ending::Forced(TERM));
+}
+
+#[test]
+fn sig_4_a_signal_after_the_program_began_the_end_is_the_first() {
+    for first in [Event::Begin(Cause::Handle), Event::Fail] {
+        let mut run = Run::busy(CONNECTION);
+        assert_eq!(run.on(first), [TurnAway, Seal, Drain]);
+        assert_eq!(run.on(Event::Step(TERM)), [], "a manager's signal follows the hook that began the end");
+        assert_eq!(run.on(Event::Step(TERM)), [Answer]);
+    }
 }
 
 #[test]

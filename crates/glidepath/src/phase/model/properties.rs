@@ -63,7 +63,7 @@ pub(super) fn all() -> Vec<Property<Life>> {
             world.returned && world.ignored_the_cut
         }),
         sometimes("a forced end", |_, world| world.returned && matches!(world.core.ending(), Ending::Forced(_))),
-        sometimes("a failed end", |_, world| world.returned && world.core.ending() == Ending::Failed),
+        sometimes("a failed end", |_, world| world.returned && world.core.has_failed()),
         sometimes("a stop before there is a server", |_, world| {
             world.core.phase() == Phase::Draining && world.listener == Listener::NotThere
         }),

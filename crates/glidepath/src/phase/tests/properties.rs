@@ -219,7 +219,7 @@ proptest! {
         for command in [TurnAway, Seal, Drain, Finish] {
             prop_assert!(story.was_given(command), "{command:?}");
         }
-        prop_assert!(story.core.cause().is_some() || story.core.ending() == Ending::Failed);
+        prop_assert!(story.core.cause().is_some() || story.core.has_failed());
         prop_assert!(story.core.process_ends_at().is_some());
     }
 
@@ -270,6 +270,9 @@ proptest! {
         let ladder = plan.lame_duck.is_zero() || matches!(first, Cause::Terminal(_));
         let mut run = Run { left: CONNECTION, ..Run::serving(Plan { grace: ms(1_000), ..plan }) };
         run.on(Event::Step(first));
+        if first == Cause::Handle && next != Cause::Handle {
+            prop_assert_eq!(run.on(Event::Step(next)), [], "the first signal is no further one");
+        }
         if !ladder {
             prop_assert_eq!(run.phase(), Phase::LameDuck);
             run.on(Event::Step(next));
