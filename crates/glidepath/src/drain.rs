@@ -63,7 +63,7 @@ impl Drain {
 /// ```
 /// use glidepath::{Drain, UntilDraining};
 /// # fn events(drain: Drain) -> impl futures_core::Stream<Item = u32> {
-/// tokio_stream::iter([1, 2, 3]).until_draining(&drain)
+/// futures_util::stream::iter([1, 2, 3]).until_draining(&drain)
 /// # }
 /// ```
 pub trait UntilDraining: Stream + Sized {

@@ -78,6 +78,7 @@ impl Shared {
     }
 
     pub(crate) fn set_plan(&self, plan: Plan) {
+        let plan = plan.bounded();
         self.registry.set_plan(&plan);
         lock(&self.inner).core.set_plan(plan);
     }
@@ -111,7 +112,8 @@ impl Shared {
     pub(crate) fn dispatch(&self, event: Event) {
         let mut inner = lock(&self.inner);
         let now = self.now();
-        let before = inner.core.phase();
+        let (before, limit_before) = (inner.core.phase(), inner.core.process_ends_at());
+        let mut never_began = Vec::new();
         for command in inner.core.step(event, self.left(), now) {
             match command {
                 Command::TurnAway => {
@@ -129,17 +131,18 @@ impl Shared {
                 }
                 Command::Cut => self.registry.set_stage(Stage::Cut),
                 Command::AbortHooks => {
-                    self.hooks.abort();
+                    never_began = self.hooks.abort();
                     inner.commands.push_back(command);
                 }
                 Command::Seal | Command::RunHooks { .. } | Command::Finish => inner.commands.push_back(command),
             }
         }
         let (phase, cause) = (inner.core.phase(), inner.core.cause());
-        let to_do = !inner.commands.is_empty();
+        let to_do = !inner.commands.is_empty() || inner.core.process_ends_at() != limit_before;
         drop(inner);
+        drop(never_began);
         if phase != before {
-            self.phase.send_replace(phase);
+            self.show(phase);
             let cause = cause.map(signal::name);
             tracing::info!(%phase, cause, "lifecycle");
         }
@@ -149,6 +152,15 @@ impl Shared {
                 thread.wake();
             }
         }
+    }
+
+    /// Two threads may come here in the wrong order: an earlier phase is not shown again.
+    fn show(&self, phase: Phase) {
+        self.phase.send_if_modified(|shown| {
+            let later = phase > *shown;
+            *shown = phase.max(*shown);
+            later
+        });
     }
 
     fn next_command(&self) -> Option<Command> {
@@ -184,10 +196,17 @@ impl Shared {
         if let Some(report) = &*kept {
             return report.clone();
         }
+        // What is still there was not waited for: it is named, so that the account is whole.
+        self.registry.abandon();
+        self.tasks.abort();
+        let never_began = self.hooks.abort();
         let report = self.account(held_by);
         *kept = Some(report.clone());
         drop(kept);
-        if let Some(tell) = lock(&self.on_report).take() {
+        drop(never_began);
+        // Taken out first: it may use the lifecycle.
+        let tell = lock(&self.on_report).take();
+        if let Some(tell) = tell {
             tell(&report);
         }
         report
@@ -344,12 +363,7 @@ fn end_process(shared: &Shared) -> ! {
             report.held_by = Some("a blocked thread, or `main`, after all work had ended".into());
             report
         }
-        None => {
-            shared.registry.abandon();
-            shared.tasks.abort();
-            shared.hooks.abort();
-            shared.finish(Some("a runtime whose threads are all blocked, or `main`, which does not poll `serve`"))
-        }
+        None => shared.finish(Some("a runtime whose threads are all blocked, or `main`, which does not poll `serve`")),
     };
     report::print_once(&report);
     signal::exit_now(report.exit_code.into())
@@ -375,3 +389,6 @@ impl Shared {
         self.dispatch(Event::Force(Cause::Handle));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,10 +5,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::report::{self, Kind, Running};
 
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The closing hooks, in the order of their registration.
 #[derive(Clone, Default)]
@@ -48,19 +49,20 @@ impl Hooks {
         while let Some((share, name, work)) = self.next(until) {
             // A task of its own: a hook that panics or blocks its thread is the driver's business, not its fate.
             #[expect(clippy::disallowed_methods, reason = "this is the tracked helper for hooks")]
-            let mut task = tokio::spawn(work);
-            let ended = timeout_at(share, &mut task).await;
+            let task = AbortOnDropHandle::new(tokio::spawn(work));
+            let ended = timeout_at(share, task).await;
             let mut book = self.book();
+            if book.running.is_none() {
+                // Aborted and counted meanwhile, with all that would follow.
+                return;
+            }
             match ended {
                 Ok(Ok(())) => book.count.finished += 1,
                 Ok(Err(error)) if error.is_panic() => {
                     book.count.panicked += 1;
                     book.panicked.push(format!("hook \"{name}\""));
                 }
-                Ok(Err(_)) | Err(_) => {
-                    task.abort();
-                    book.abort_running();
-                }
+                Ok(Err(_)) | Err(_) => book.abort_running(),
             }
             book.running = None;
         }
@@ -77,13 +79,19 @@ impl Hooks {
     }
 
     /// Names what is running and what never began.
-    pub(crate) fn abort(&self) {
+    ///
+    /// Gives the latter back: dropping it runs code of the program, which may use the lifecycle, so no lock may be held.
+    #[must_use = "drop it when no lock is held"]
+    pub(crate) fn abort(&self) -> Vec<Work> {
         let mut book = self.book();
         book.abort_running();
-        while let Some((name, _)) = book.waiting.pop() {
+        let mut never_began = Vec::new();
+        while let Some((name, work)) = book.waiting.pop() {
+            never_began.push(work);
             book.running = Some((name, Instant::now()));
             book.abort_running();
         }
+        never_began
     }
 
     pub(crate) fn list(&self) -> Vec<Running> {

@@ -17,7 +17,7 @@ mod signal;
 mod stream;
 mod tasks;
 
-pub use connection::App;
+pub use connection::{App, Body};
 pub use drain::{Drain, Until, UntilDraining};
 pub use error::{Error, Result};
 pub use lifecycle::{Handle, Lifecycle};

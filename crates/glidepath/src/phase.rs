@@ -7,7 +7,7 @@
 //! Armed -> Serving -> LameDuck -> Draining -> Cutting -> Closing -> Ended
 //! ```
 //!
-//! Invariants, held by the property tests below and by `tests/model.rs`:
+//! Invariants, held by the property tests in `phase/tests.rs` and by the model check in `phase/model.rs`:
 //! 1. phases only go forward;
 //! 2. no command is given twice;
 //! 3. once stopped, every run reaches `Ended`, at the latest at the deadline plus its margin;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::plan::{CUT_MARGIN, FORCE_MARGIN, PROCESS_MARGIN, Plan};
+use crate::plan::{COUNT_MARGIN, CUT_MARGIN, FORCE_MARGIN, PROCESS_MARGIN, Plan};
 
 /// Where a service is in its life. Ordered: a later phase is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -69,7 +69,7 @@ pub(crate) enum Cause {
 /// Something that happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Event {
-    /// The listeners stand and the server runs.
+    /// The listeners stand and the server runs; it has set its plan. Once.
     Serve,
     /// Begin the end; nothing if it has begun.
     Begin(Cause),
@@ -137,14 +137,31 @@ pub(crate) struct Ends {
     pub(crate) began: Moment,
     /// When work in flight must have finished; what has not gets its final answer.
     pub(crate) work_by: Moment,
-    /// When the hooks must have finished.
-    pub(crate) hooks_by: Moment,
+    /// What hooks keep after that, even when the work was cut.
+    pub(crate) kept: Duration,
 }
 
 impl Ends {
-    fn plan(plan: &Plan, left: Left, now: Moment) -> Self {
+    fn plan(plan: &Plan, left: Left, began: Moment) -> Self {
         let kept = if left.hooks == 0 { Duration::ZERO } else { plan.hook_slice() };
-        Self { began: now, work_by: now + (plan.grace - kept), hooks_by: now + plan.grace }
+        Self { began, work_by: began + (plan.grace - kept), kept }
+    }
+
+    /// When the hooks must have finished.
+    fn hooks_by(self) -> Moment {
+        self.work_by + self.kept
+    }
+
+    /// Ends the work now. Gives nobody more time than before.
+    fn hurried(self, kept: Duration, now: Moment) -> Self {
+        let work_by = self.work_by.min(now);
+        Self { began: self.began, work_by, kept: kept.min(self.hooks_by() - work_by) }
+    }
+
+    /// Until when hooks may run that begin now. What a cut took is given back: it must not come out of their slice.
+    fn hooks_until(self, now: Moment) -> Moment {
+        let by = self.hooks_by();
+        (now + self.kept).clamp(by, by + CUT_MARGIN + COUNT_MARGIN)
     }
 }
 
@@ -181,14 +198,15 @@ pub(crate) enum State {
 }
 
 /// The core: a state, the plan, and who asked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Core {
     plan: Plan,
     state: State,
     cause: Option<Cause>,
     /// When a process that is still there is ended by force.
     process_ends_at: Option<Moment>,
-    /// `serve` was called. A stop that comes before waits for it: what it closes is only now being opened.
+    /// `serve` was called, which brings the plan. A stop that comes before waits for it: what it closes is only now being
+    /// opened.
     served: bool,
 }
 
@@ -197,7 +215,7 @@ impl Core {
         Self { plan, state: State::Armed, cause: None, process_ends_at: None, served: false }
     }
 
-    /// Changes the plan. Only before the end has begun: a running deadline does not move.
+    /// Changes the plan: before [`Event::Serve`], from which on it holds. A drain that began earlier is planned anew then.
     pub(crate) fn set_plan(&mut self, plan: Plan) {
         self.plan = plan;
     }
@@ -220,7 +238,7 @@ impl Core {
     /// The deadline that is running.
     pub(crate) fn deadline(&self) -> Option<Moment> {
         match self.state {
-            State::Draining { ends } => Some(ends.hooks_by),
+            State::Draining { ends } => Some(ends.hooks_by()),
             _ => self.wakes_at(),
         }
     }
@@ -248,6 +266,8 @@ impl Core {
     /// When the core wants to look again, whatever happens until then.
     pub(crate) fn wakes_at(&self) -> Option<Moment> {
         match self.state {
+            // Nobody is there to look.
+            _ if !self.served => None,
             State::LameDuck { until }
             | State::Cutting { until, .. }
             | State::Counting { until, .. }
@@ -262,16 +282,21 @@ impl Core {
         let mut commands = Vec::new();
         self.take(event, left, now, &mut commands);
         // A step may make the next one due at once: a grace period of zero, or nothing left to wait for.
-        while self.advance(left, now, &mut commands) {}
+        while self.served && self.advance(left, now, &mut commands) {}
         commands
     }
 
     fn take(&mut self, event: Event, left: Left, now: Moment, commands: &mut Vec<Command>) {
-        self.served |= event == Event::Serve;
         match (event, self.state) {
             (_, State::Ended { .. }) | (Event::Look, _) => {}
-            (Event::Serve, State::Armed) => self.state = State::Serving,
-            (Event::Serve, _) => {}
+            (Event::Serve, state) => {
+                match state {
+                    State::Armed => self.state = State::Serving,
+                    State::Draining { ends } if !self.served => self.run_down(left, ends.began),
+                    _ => {}
+                }
+                self.served = true;
+            }
             (Event::Begin(cause) | Event::Step(cause), State::Armed | State::Serving) => {
                 self.cause = Some(cause);
                 commands.push(Command::TurnAway);
@@ -295,11 +320,24 @@ impl Core {
 
     fn drain(&mut self, left: Left, now: Moment, commands: &mut Vec<Command>) {
         commands.extend([Command::Seal, Command::Drain]);
-        self.state = State::Draining { ends: Ends::plan(&self.plan, left, now) };
-        self.process_ends_at = Some(now + self.plan.grace + PROCESS_MARGIN);
+        self.run_down(left, now);
+    }
+
+    fn run_down(&mut self, left: Left, began: Moment) {
+        self.state = State::Draining { ends: Ends::plan(&self.plan, left, began) };
+        self.process_ends_at = Some(began + self.plan.grace + PROCESS_MARGIN);
     }
 
     fn end_now(&mut self, ending: Ending, now: Moment, commands: &mut Vec<Command>) {
+        // Who forced the end is named by the exit code, whatever fails or asks after that.
+        if matches!(self.ending(), Ending::Forced(_)) || self.ending() == ending {
+            return;
+        }
+        if let (State::Closing { until, .. }, Ending::Failed) = (self.state, ending) {
+            // All work is done; the hooks have their time already.
+            self.state = State::Closing { until, ending };
+            return;
+        }
         let margin = match ending {
             Ending::Forced(cause) => {
                 self.cause.get_or_insert(cause);
@@ -309,45 +347,42 @@ impl Core {
         };
         let ends_at = now + margin;
         self.process_ends_at = Some(self.process_ends_at.map_or(ends_at, |at| at.min(ends_at)));
+        // A failed server still closes its databases; a forced end does not wait for them.
+        let kept = if ending == Ending::Failed { self.plan.hook_slice() } else { Duration::ZERO };
+        let at_once = Ends { began: now, work_by: now, kept };
         let ends = match self.state {
-            State::Draining { ends } => ends,
-            // The last part of a cut is short enough to be left as it is; only its reason changes.
+            State::Draining { ends } => ends.hurried(kept, now),
+            // The last part of a cut is short enough to be left as it is.
             State::Cutting { ends, until, .. } => {
-                self.state = State::Cutting { ends, until: until.min(now + FORCE_MARGIN), ending };
+                self.state = State::Cutting { ends: ends.hurried(kept, now), until, ending };
                 return;
             }
             State::Counting { ends, until, .. } => {
-                self.state = State::Counting { ends, until: until.min(now + FORCE_MARGIN), ending };
+                self.state = State::Counting { ends: ends.hurried(kept, now), until, ending };
                 return;
             }
             State::Closing { .. } => {
-                commands.push(Command::AbortHooks);
-                commands.push(Command::Finish);
+                commands.extend([Command::AbortHooks, Command::Finish]);
                 self.state = State::Ended { ending };
                 return;
             }
             State::LameDuck { .. } => {
                 commands.extend([Command::Seal, Command::Drain]);
-                Ends { began: now, work_by: now, hooks_by: now }
+                at_once
             }
             State::Armed | State::Serving | State::Ended { .. } => {
                 commands.extend([Command::TurnAway, Command::Seal, Command::Drain]);
-                Ends { began: now, work_by: now, hooks_by: now }
+                at_once
             }
         };
         commands.push(Command::Answer);
-        // A failed server still closes its databases; a forced end does not wait for them.
-        let ends = match ending {
-            Ending::Failed => Ends { hooks_by: now + self.plan.hook_slice(), ..ends },
-            _ => Ends { hooks_by: now, ..ends },
-        };
         self.state = State::Cutting { ends, until: now + CUT_MARGIN, ending };
     }
 
     fn advance(&mut self, left: Left, now: Moment, commands: &mut Vec<Command>) -> bool {
         match self.state {
             State::LameDuck { until } if now >= until => self.drain(left, now, commands),
-            State::Draining { ends } if self.served && left.work() == 0 => {
+            State::Draining { ends } if left.work() == 0 => {
                 self.close(ends, Ending::Ran, left, now, commands);
             }
             State::Draining { ends } if now >= ends.work_by => {
@@ -359,12 +394,13 @@ impl Core {
             }
             State::Cutting { ends, until, ending } if now >= until => {
                 commands.push(Command::Cut);
-                self.state = State::Counting { ends, until: now + CUT_MARGIN / 2, ending };
+                self.state = State::Counting { ends, until: now + COUNT_MARGIN, ending };
             }
             State::Counting { ends, until, ending } if left.work() == 0 || now >= until => {
                 self.close(ends, ending, left, now, commands);
             }
-            State::Closing { ending, .. } if left.hooks == 0 => {
+            // Tasks that a hook started are waited for too.
+            State::Closing { ending, .. } if left.hooks == 0 && left.tasks == 0 => {
                 commands.push(Command::Finish);
                 self.state = State::Ended { ending };
             }
@@ -378,10 +414,15 @@ impl Core {
     }
 
     fn close(&mut self, ends: Ends, ending: Ending, left: Left, now: Moment, commands: &mut Vec<Command>) {
-        let until = ends.hooks_by;
+        let until = ends.hooks_until(now);
         if left.hooks > 0 && now < until {
             commands.push(Command::RunHooks { until });
         }
         self.state = State::Closing { until, ending };
     }
 }
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

@@ -5,17 +5,23 @@ use std::time::Duration;
 /// After the deadline, what is left to write final answers (503, GOAWAY, Close) before sockets are cut.
 pub(crate) const CUT_MARGIN: Duration = Duration::from_millis(150);
 
+/// After the cut, what is left for the cut connections to be counted.
+pub(crate) const COUNT_MARGIN: Duration = Duration::from_millis(75);
+
 /// How long after the deadline the process itself is ended if it is still there.
 ///
-/// Later than [`CUT_MARGIN`], so that an end that goes as planned never meets it; earlier than the half second
+/// Later than [`CUT_MARGIN`] and [`COUNT_MARGIN`] together, so that an end that goes as planned never meets it; earlier than the half second
 /// that END-1 promises.
 pub(crate) const PROCESS_MARGIN: Duration = Duration::from_millis(350);
 
 /// How long a forced end waits for the runtime to come down by itself. SIG-4 promises one second.
 pub(crate) const FORCE_MARGIN: Duration = Duration::from_millis(500);
 
+/// As good as for ever. `Duration::MAX` is how people say that, and no moment can be added to it.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// All durations of a service's life. The defaults are those of SPEC.md.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Plan {
     /// After the signal, how long the service still accepts so that balancers can turn away.
     pub(crate) lame_duck: Duration,
@@ -48,6 +54,19 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// The same, with nothing so long that adding it to a moment overflows.
+    pub(crate) fn bounded(self) -> Self {
+        Self {
+            lame_duck: self.lame_duck.min(FOR_EVER),
+            grace: self.grace.min(FOR_EVER),
+            hooks: self.hooks.map(|hooks| hooks.min(FOR_EVER)),
+            quiet: self.quiet.min(FOR_EVER),
+            head_timeout: self.head_timeout.min(FOR_EVER),
+            idle_timeout: self.idle_timeout.min(FOR_EVER),
+            goodbye: self.goodbye.min(FOR_EVER),
+        }
+    }
+
     /// The slice of the grace period that hooks keep even when the drain was cut (HOOK-1).
     pub(crate) fn hook_slice(&self) -> Duration {
         let default = Duration::from_secs(5).min(self.grace / 4);

@@ -1,7 +1,6 @@
 //! A connected socket of any kind.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -33,14 +32,6 @@ macro_rules! each {
 }
 
 impl Stream {
-    pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(socket) => socket.peer_addr().ok(),
-            #[cfg(unix)]
-            Self::Unix(_) => None,
-        }
-    }
-
     /// How many bytes the kernel holds for us (ioctl FIONREAD): more than zero is a request on its way.
     ///
     /// Asks the kernel, not the reactor, which may not have heard of them yet.

@@ -11,11 +11,13 @@
 //!   never called; the response says close instead, and who is at rest is taken back from hyper and closed here.
 //! - hyper has no limit for a preface, a GOAWAY's round trip or a peer that stays: the timers are here.
 
+mod body;
 mod detect;
 mod entry;
 mod frames;
 mod io;
 mod linger;
+mod registry;
 mod service;
 mod upgraded;
 
@@ -29,11 +31,12 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-pub(crate) use self::entry::{Entry, Registry, Stage};
+pub use self::body::Body;
+pub(crate) use self::registry::{Registry, Stage};
 pub use self::service::App;
 
 use self::detect::{Protocol, detect};
-use self::entry::{End, Nudge, State};
+use self::entry::{End, Entry, Nudge, State};
 use self::io::Io;
 use self::linger::{Patience, turnaround};
 use self::service::Tracked;
@@ -59,6 +62,8 @@ pub(crate) struct Connection<A: App> {
     life: Life<A>,
     timer: Option<Pin<Box<Sleep>>>,
     registered: bool,
+    /// hyper was asked to close its HTTP/1 connection.
+    asked_to_close: bool,
 }
 
 /// Each variant holds only what that part of the life may use. Small at rest: what is large is boxed.
@@ -110,8 +115,14 @@ impl Next {
 
 impl<A: App> Connection<A> {
     pub(crate) fn new(stream: Stream, app: A, registry: &Arc<Registry>) -> Self {
-        let entry = registry.enter(stream.peer());
-        Self { entry, life: Life::Fresh { stream, app, first: BytesMut::new() }, timer: None, registered: false }
+        let entry = registry.enter();
+        Self {
+            entry,
+            life: Life::Fresh { stream, app, first: BytesMut::new() },
+            timer: None,
+            registered: false,
+            asked_to_close: false,
+        }
     }
 
     fn poll_life(&mut self, cx: &mut Context<'_>) -> Next {
@@ -190,11 +201,30 @@ impl<A: App> Connection<A> {
         }
         let nudge = self.entry.take_nudge();
         match self.entry.state() {
+            State::Idle if self.entry.is_body_open() => self.wait_for_body(),
             State::Idle if nudge == Nudge::Park || self.entry.stage() >= Stage::Drain => self.park(),
             State::Head if nudge == Nudge::TimedOut => self.time_out(),
             State::Head => self.wait_for_head(),
             _ => Next::FOREVER,
         }
+    }
+
+    /// The answer is out, and the request's body was not read to its end: hyper reads on or closes. In the drain it is
+    /// asked to close when it has got there.
+    fn wait_for_body(&mut self) -> Next {
+        if self.entry.stage() < Stage::Drain {
+            return Next::FOREVER;
+        }
+        let left = self.quiet_left();
+        if left > Duration::ZERO {
+            return Next::after(left);
+        }
+        let Life::Http1(connection) = &mut self.life else { return Next::FOREVER };
+        if std::mem::replace(&mut self.asked_to_close, true) {
+            return Next::FOREVER;
+        }
+        Pin::new(&mut **connection).graceful_shutdown();
+        Next::Again
     }
 
     /// hyper is done, or has handed the socket to the app.
@@ -216,7 +246,7 @@ impl<A: App> Connection<A> {
     fn after_http(&mut self, well: bool) -> Next {
         let Some(stream) = self.entry.take_back() else { return self.finish(End::Failed) };
         let stage = self.entry.stage();
-        let patience = match (self.entry.had_body() || stream.unread() > 0, stage) {
+        let patience = match (self.entry.is_body_open() || stream.unread() > 0, stage) {
             (false, _) => Patience::None,
             (true, Stage::Serve | Stage::TurnAway) => Patience::Long,
             (true, _) => Patience::Turnaround,

@@ -8,12 +8,14 @@ use std::task::{Context, Poll, ready};
 use bytes::Buf;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::entry::{Entry, RequestEnd, Stage};
+use super::body::Body;
+use super::entry::{Entry, RequestEnd};
+use super::registry::Stage;
 use super::upgraded::Upgrade;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -23,7 +25,7 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Implemented for every service that fits; nothing to implement by hand.
 pub trait App: sealed::Sealed + Clone + Send + 'static {
     #[doc(hidden)]
-    type Body: Body<Data: Buf + Send, Error: Into<BoxError>> + Send + 'static;
+    type Body: http_body::Body<Data: Buf + Send, Error: Into<BoxError>> + Send + 'static;
     #[doc(hidden)]
     type Error: Into<BoxError>;
     #[doc(hidden)]
@@ -31,20 +33,20 @@ pub trait App: sealed::Sealed + Clone + Send + 'static {
     #[doc(hidden)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>>;
     #[doc(hidden)]
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future;
+    fn call(&mut self, request: Request<Body>) -> Self::Future;
 }
 
 mod sealed {
     pub trait Sealed {}
 }
 
-impl<S, B> sealed::Sealed for S where S: Service<Request<Incoming>, Response = Response<B>> {}
+impl<S, B> sealed::Sealed for S where S: Service<Request<Body>, Response = Response<B>> {}
 
 impl<S, B> App for S
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>,
+    S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>,
     S: Clone + Send + 'static,
-    B: Body<Data: Buf + Send, Error: Into<BoxError>> + Send + 'static,
+    B: http_body::Body<Data: Buf + Send, Error: Into<BoxError>> + Send + 'static,
 {
     type Body = B;
     type Error = S::Error;
@@ -54,7 +56,7 @@ where
         Service::poll_ready(self, cx)
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> S::Future {
+    fn call(&mut self, request: Request<Body>) -> S::Future {
         Service::call(self, request)
     }
 }
@@ -82,13 +84,16 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
     type Future = TrackedCall<A>;
 
     fn call(&self, request: Request<Incoming>) -> TrackedCall<A> {
-        let key = self.entry.begin(request.method(), request.uri(), !request.body().is_end_stream());
+        let key = self.entry.begin(request.method(), request.uri(), !http_body::Body::is_end_stream(request.body()));
         TrackedCall {
             http1: request.version() != Version::HTTP_2,
             bodiless: request.method() == Method::HEAD,
             connect: request.method() == Method::CONNECT,
             guard: Some(Guard { entry: Arc::clone(&self.entry), key, waits: false, end: RequestEnd::Abandoned }),
-            call: Call::Waiting { app: self.app.clone(), request: Some(request) },
+            call: Call::Waiting {
+                app: self.app.clone(),
+                request: Some(request.map(|body| Body::new(body, &self.entry))),
+            },
         }
     }
 }
@@ -137,7 +142,7 @@ pin_project! {
 pin_project! {
     #[project = CallProj]
     enum Call<A: App> {
-        Waiting { app: A, request: Option<Request<Incoming>> },
+        Waiting { app: A, request: Option<Request<Body>> },
         Called { #[pin] future: A::Future },
     }
 }
@@ -212,7 +217,7 @@ impl<A: App> Future for TrackedCall<A> {
         let switches = status == StatusCode::SWITCHING_PROTOCOLS || (*this.connect && status.is_success());
         if *this.http1 && switches {
             // It says `Connection: upgrade`, and has no further response on its connection.
-            guard.entry.upgrade(upgrade(&response));
+            guard.entry.upgrade(guard.key, upgrade(&response));
         } else if *this.http1 && guard.entry.stage() >= Stage::TurnAway {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -245,7 +250,7 @@ fn is_event_stream<B>(response: &Response<B>) -> bool {
 
 pin_project! {
     /// A response's body, until hyper drops it.
-    pub(crate) struct TrackedBody<B: Body> {
+    pub(crate) struct TrackedBody<B: http_body::Body> {
         // `None`: an empty body of our own.
         #[pin]
         inner: Option<B>,
@@ -257,9 +262,9 @@ pin_project! {
         between: bool,
     }
 
-    impl<B: Body> PinnedDrop for TrackedBody<B> {
+    impl<B: http_body::Body> PinnedDrop for TrackedBody<B> {
         fn drop(this: Pin<&mut Self>) {
-            let ended = this.bodiless || this.inner.as_ref().is_none_or(Body::is_end_stream);
+            let ended = this.bodiless || this.inner.as_ref().is_none_or(http_body::Body::is_end_stream);
             if let Some(guard) = this.project().guard {
                 if ended && guard.end == RequestEnd::Abandoned {
                     guard.end = RequestEnd::Answered;
@@ -269,13 +274,13 @@ pin_project! {
     }
 }
 
-impl<B: Body> TrackedBody<B> {
+impl<B: http_body::Body> TrackedBody<B> {
     fn stage(&self) -> Stage {
         self.guard.as_ref().map_or(Stage::Serve, |guard| guard.entry.stage())
     }
 }
 
-impl<B: Body<Data: Buf, Error: Into<BoxError>>> Body for TrackedBody<B> {
+impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for TrackedBody<B> {
     type Data = B::Data;
     type Error = BoxError;
 
@@ -321,11 +326,11 @@ impl<B: Body<Data: Buf, Error: Into<BoxError>>> Body for TrackedBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
     }
 }
 

@@ -1,0 +1,73 @@
+//! A request's body as the app gets it: hyper's, and the connection hears when it was read to its end.
+//!
+//! Only then does what comes next on the socket begin a request. A connection whose last body was not read is never
+//! taken from hyper: the rest of that body would be read as a request (request smuggling).
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::entry::Entry;
+
+/// The body of a request, streamed.
+///
+/// Reading it is what [`http_body::Body`] offers; axum's extractors and `http-body-util` do the rest.
+pub struct Body {
+    inner: Incoming,
+    /// To be told at the end; `None` where there is nothing to read, or it was told.
+    entry: Option<Arc<Entry>>,
+}
+
+impl Body {
+    pub(super) fn new(inner: Incoming, entry: &Arc<Entry>) -> Self {
+        let unread = !http_body::Body::is_end_stream(&inner);
+        Self { inner, entry: unread.then(|| Arc::clone(entry)) }
+    }
+
+    fn tell_end(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            entry.body_ended();
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        if let Poll::Ready(None) = polled {
+            self.tell_end();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        // A body of known length is at its end with its last byte; nobody has to ask once more.
+        if self.entry.is_some() && http_body::Body::is_end_stream(&self.inner) {
+            self.tell_end();
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}

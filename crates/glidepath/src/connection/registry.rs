@@ -1,0 +1,255 @@
+//! All open connections, in one place.
+//!
+//! Invariants, of this file and of `entry.rs`:
+//! 1. An [`Entry`] is in the registry from before its connection's task is spawned until that task is done.
+//! 2. It leaves with exactly one [`End`], so the connections of the report always add up.
+//! 3. In serving, a connection touches only its own entry and reads the stage; nothing that is shared is written.
+//! 4. Locks are taken in this order: the registry's `entries`, its `ended`, an entry's `inner`; and never twice.
+
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::sync::Notify;
+
+use super::entry::{End, Entry};
+use crate::os::coarse_millis;
+use crate::plan::Plan;
+use crate::report::{self, Running};
+
+/// What the lifecycle asks of all connections. Only grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    Serve,
+    /// Responses say close.
+    TurnAway,
+    /// Close what is at rest, wait for the rest.
+    Drain,
+    /// The deadline: final answers now.
+    Answer,
+    /// Sockets are cut.
+    Cut,
+}
+
+impl Stage {
+    fn from_u8(byte: u8) -> Self {
+        match byte {
+            0 => Self::Serve,
+            1 => Self::TurnAway,
+            2 => Self::Drain,
+            3 => Self::Answer,
+            _ => Self::Cut,
+        }
+    }
+}
+
+/// All open connections, and the counts of those that have ended.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    stage: AtomicU8,
+    entries: Mutex<Slab<Arc<Entry>>>,
+    ended: Mutex<Ended>,
+    times: Mutex<Times>,
+    changed: Arc<Notify>,
+}
+
+/// What became of those that have left.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    connections: report::Connections,
+    requests: report::Requests,
+    pub(super) cut: Vec<Running>,
+}
+
+/// What connections need of the plan.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) quiet: Duration,
+    pub(crate) head_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    /// In the drain, how long a WebSocket's peer may take to answer the Close.
+    pub(crate) goodbye: Duration,
+    /// In the drain, the most that a half-sent head may still take.
+    pub(crate) head_in_drain: Duration,
+    /// When the drain began, in coarse milliseconds.
+    pub(crate) drain_began: u64,
+}
+
+impl From<&Plan> for Times {
+    fn from(plan: &Plan) -> Self {
+        Self {
+            quiet: plan.quiet,
+            head_timeout: plan.head_timeout,
+            idle_timeout: plan.idle_timeout,
+            goodbye: plan.goodbye,
+            // Half of the time for work: a head that completes then still leaves time for its answer.
+            head_in_drain: plan.head_timeout.min((plan.grace - plan.hook_slice()) / 2),
+            drain_began: 0,
+        }
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// ===== impl Registry =====
+
+impl Registry {
+    pub(crate) fn new(plan: &Plan, changed: Arc<Notify>) -> Arc<Self> {
+        Arc::new(Self {
+            stage: AtomicU8::new(Stage::Serve as u8),
+            entries: Mutex::default(),
+            ended: Mutex::default(),
+            times: Mutex::new(plan.into()),
+            changed,
+        })
+    }
+
+    pub(crate) fn set_plan(&self, plan: &Plan) {
+        *lock(&self.times) = plan.into();
+    }
+
+    pub(crate) fn times(&self) -> Times {
+        *lock(&self.times)
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        Stage::from_u8(self.stage.load(Relaxed))
+    }
+
+    /// Tells all connections, in one pass. Going back is not possible and is ignored.
+    pub(crate) fn set_stage(&self, stage: Stage) {
+        if stage == Stage::Drain {
+            lock(&self.times).drain_began = coarse_millis();
+        }
+        if self.stage.fetch_max(stage as u8, Relaxed) >= stage as u8 {
+            return;
+        }
+        // Who enters after this sees the stage at its first poll; who entered before is woken.
+        let entries: Vec<_> = lock(&self.entries).iter().map(|(_, entry)| Arc::clone(entry)).collect();
+        entries.iter().for_each(|entry| entry.wake_all());
+    }
+
+    pub(crate) fn enter(self: &Arc<Self>) -> Arc<Entry> {
+        let mut entries = lock(&self.entries);
+        let vacant = entries.vacant_entry();
+        let entry = Arc::new(Entry::new(Arc::clone(self), vacant.key()));
+        vacant.insert(Arc::clone(&entry));
+        entry
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        lock(&self.entries).len()
+    }
+
+    /// Looks at every connection: parks who is idle, times out who is too slow.
+    ///
+    /// In short pieces, so that nobody waits for the lock.
+    pub(crate) fn sweep(&self) {
+        const PIECE: usize = 256;
+        let (now, times) = (coarse_millis(), self.times());
+        let mut from = 0;
+        loop {
+            let piece: Vec<_> = {
+                let entries = lock(&self.entries);
+                let end = (from + PIECE).min(entries.capacity());
+                if from >= end {
+                    return;
+                }
+                (from..end).filter_map(|key| entries.get(key).filter(|e| e.is_due(now, &times)).cloned()).collect()
+            };
+            piece.iter().for_each(|entry| entry.wake());
+            from += PIECE;
+        }
+    }
+
+    /// Takes an entry out, with its last words. Nothing if it is out already.
+    pub(super) fn remove(&self, entry: &Entry, end: End) {
+        let mut entries = lock(&self.entries);
+        if !entries.get(entry.key()).is_some_and(|known| std::ptr::eq(&raw const **known, entry)) {
+            return;
+        }
+        let removed = entries.remove(entry.key());
+        let last = entries.is_empty();
+        removed.close(end, &mut lock(&self.ended));
+        drop(entries);
+        if last {
+            self.changed.notify_one();
+        }
+    }
+
+    pub(super) fn name_cut(&self, running: Running) {
+        lock(&self.ended).cut.push(running);
+    }
+
+    /// A client had pipelined more behind the answer that said close.
+    pub(super) fn left_behind(&self) {
+        lock(&self.ended).connections.pipelined += 1;
+    }
+
+    /// Bytes came from a client after it was closed at rest.
+    pub(super) fn raced(&self) {
+        lock(&self.ended).connections.raced += 1;
+    }
+
+    /// The counts so far. Whatever is still open is unknown: at the end there is nothing of it.
+    pub(crate) fn account(&self) -> (report::Connections, report::Requests, Vec<Running>) {
+        let open = self.open() as u64;
+        let ended = lock(&self.ended);
+        let mut connections = ended.connections;
+        connections.accepted += open;
+        connections.unknown = open;
+        (connections, ended.requests, ended.cut.clone())
+    }
+
+    /// Counts everything that is still open as cut: what not even the cut ended, because its thread is blocked.
+    pub(crate) fn abandon(&self) {
+        let entries: Vec<_> = lock(&self.entries).iter().map(|(_, entry)| Arc::clone(entry)).collect();
+        entries.iter().for_each(|entry| entry.leave(End::Cut));
+    }
+
+    pub(crate) fn by_state(&self) -> Vec<(&'static str, usize)> {
+        let mut counts: Vec<(&'static str, usize)> = Vec::new();
+        for (_, entry) in lock(&self.entries).iter() {
+            let name = entry.state().name();
+            match counts.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((name, 1)),
+            }
+        }
+        counts
+    }
+
+    pub(crate) fn list(&self) -> Vec<Running> {
+        let now = coarse_millis();
+        let entries = lock(&self.entries);
+        let mut running: Vec<_> = entries.iter().flat_map(|(_, entry)| entry.running(now)).collect();
+        running.sort_by_key(|running| std::cmp::Reverse(running.age));
+        running
+    }
+}
+
+impl Ended {
+    pub(super) fn count(&mut self, end: End, late: bool, requests: &report::Requests) {
+        let c = &mut self.connections;
+        c.accepted += 1;
+        c.accepted_late += u64::from(late);
+        match end {
+            End::Finished => c.finished += 1,
+            End::AtRest => c.at_rest += 1,
+            End::Upgraded => c.upgraded += 1,
+            End::Failed => c.failed += 1,
+            End::Cut => c.cut += 1,
+        }
+        let r = &mut self.requests;
+        r.started += requests.started;
+        r.answered += requests.answered;
+        r.answered_late += requests.answered_late;
+        r.abandoned += requests.abandoned;
+        r.cut += requests.cut;
+        r.panicked += requests.panicked;
+    }
+}

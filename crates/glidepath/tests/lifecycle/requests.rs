@@ -1,0 +1,116 @@
+//! Where requests are needed: a real socket, so real time; events instead of sleeps.
+
+use axum::Router;
+use axum::routing::get;
+use glidepath::Outcome;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+use super::*;
+
+/// An app whose only handler says that it has started, and waits until it is released.
+#[derive(Clone, Default)]
+struct Gate {
+    started: Arc<Notify>,
+    release: Arc<Notify>,
+}
+
+impl Gate {
+    async fn pass(self) -> &'static str {
+        self.started.notify_one();
+        self.release.notified().await;
+        "done"
+    }
+}
+
+async fn serve(lifecycle: &Lifecycle, app: Router, grace: Duration) -> (Serving, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = Serving::start(lifecycle.serve(listener, app).grace(grace));
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    (serving, client)
+}
+
+async fn answer(mut client: TcpStream) -> String {
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn task_1_a_task_that_a_request_starts_in_the_drain_is_waited_for() {
+    let lifecycle = Lifecycle::without_signals();
+    let (request, task) = (Gate::default(), Gate::default());
+    let app = Router::new().route(
+        "/",
+        get({
+            let (request, task, tasks) = (request.clone(), task.clone(), lifecycle.tasks());
+            || async move {
+                let said = request.pass().await;
+                let _detached = tasks.spawn("receipt", task.pass());
+                said
+            }
+        }),
+    );
+    let (serving, client) = serve(&lifecycle, app, secs(10)).await;
+    request.started.notified().await;
+    lifecycle.handle().begin();
+    request.release.notify_one();
+    let answer = answer(client).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+    task.started.notified().await;
+    assert_eq!(lifecycle.handle().phase(), Phase::Draining, "the request is answered, its task is not done");
+    assert!(!serving.has_returned());
+    task.release.notify_one();
+    let report = serving.report().await;
+    assert_eq!((report.requests.answered_late, report.tasks.finished), (1, 1));
+    assert!(report.is_clean());
+    assert_adds_up(&report);
+}
+
+#[tokio::test]
+async fn end_4_a_request_that_the_deadline_cut_is_named() {
+    let lifecycle = Lifecycle::without_signals();
+    let gate = Gate::default();
+    let app = Router::new().route(
+        "/",
+        get({
+            let gate = gate.clone();
+            || gate.pass()
+        }),
+    );
+    let (serving, client) = serve(&lifecycle, app, Duration::ZERO).await;
+    gate.started.notified().await;
+    let report = end(&lifecycle, serving).await;
+    assert!(answer(client).await.starts_with("HTTP/1.1 503"));
+    assert_eq!((cut(&report), report.outcome, report.exit_code()), (vec!["GET /".to_owned()], Outcome::Cut, 3));
+    assert_eq!((report.requests.started, report.requests.cut), (1, 1));
+    assert_adds_up(&report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn end_4_a_handler_that_blocks_its_thread_is_cut_and_named_all_the_same() {
+    let lifecycle = Lifecycle::without_signals();
+    let gate = Gate::default();
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = Arc::new(std::sync::Mutex::new(blocked));
+    let app = Router::new().route(
+        "/",
+        get({
+            let (gate, blocked) = (gate.clone(), Arc::clone(&blocked));
+            move || async move {
+                gate.started.notify_one();
+                let _released = blocked.lock().unwrap().recv();
+            }
+        }),
+    );
+    let (serving, _client) = serve(&lifecycle, app, Duration::ZERO).await;
+    gate.started.notified().await;
+    let report = end(&lifecycle, serving).await;
+    drop(release);
+    assert_eq!((cut(&report), report.outcome, report.exit_code()), (vec!["GET /".to_owned()], Outcome::Cut, 3));
+    assert_eq!((report.connections.cut, report.requests.started), (1, 1));
+    assert_adds_up(&report);
+}
