@@ -22,7 +22,7 @@ use crate::hooks::Hooks;
 use crate::last_resort::LastResort;
 use crate::listener::Acceptor;
 use crate::phase::{Cause, Command, Core, Ending, Event, Left, Moment, Phase};
-use crate::plan::{LAST_RESORT_MARGIN, Plan};
+use crate::plan::{LAST_RESORT_MARGIN, OVERSLEPT, PROCESS_MARGIN, Plan};
 use crate::report::{self, EXIT_CLEAN, EXIT_CUT, EXIT_FAILED, EXIT_SIGNAL_BASE, Outcome, Report, Snapshot};
 use crate::signal::{self, Heard, Signals, Waker};
 use crate::tasks::Tasks;
@@ -347,8 +347,9 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
     if let Err(error) = signals.unblock() {
         tracing::warn!(%error, "cannot unblock signals; those that the process was started with blocked are not heard");
     }
+    let mut second_chance = None;
     loop {
-        let ends_at = shared.process_ends_at();
+        let ends_at = shared.process_ends_at().map(|at| second_chance.unwrap_or(at));
         match signals.wait(ends_at.map(|at| at.saturating_duration_since(Instant::now()))) {
             Heard::Stop(cause) => shared.dispatch(Event::Step(cause)),
             Heard::Dump => {
@@ -358,7 +359,12 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
             }
             Heard::Nothing => {}
         }
-        if shared.process_ends_at().is_some_and(|at| Instant::now() >= at) {
+        let now = Instant::now();
+        let Some(at) = shared.process_ends_at().map(|at| second_chance.unwrap_or(at)) else { continue };
+        if now >= at + OVERSLEPT && second_chance.is_none() {
+            // The whole process was stopped past its deadline (SIG-8): the runtime gets its turn first.
+            second_chance = Some(now + PROCESS_MARGIN);
+        } else if now >= at {
             end_process(shared);
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::plan::{LAST_RESORT_MARGIN, OVERSLEPT, PROCESS_MARGIN};
 use crate::signal;
 
 /// When the process is ended at the latest, and with which code. Does nothing until it is set.
@@ -45,13 +46,18 @@ impl LastResort {
 
 impl Limit {
     fn wait(&self, base: Instant) -> ! {
+        let mut second_chance = None;
         loop {
-            let at = base + Duration::from_micros(self.at.load(Ordering::Acquire));
-            let left = at.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let at = second_chance.unwrap_or(base + Duration::from_micros(self.at.load(Ordering::Acquire)));
+            let now = Instant::now();
+            if now < at {
+                std::thread::park_timeout(at - now);
+            } else if now >= at + OVERSLEPT && second_chance.is_none() {
+                // The process was stopped past its deadline: those who end it in order get their turn first.
+                second_chance = Some(now + PROCESS_MARGIN + LAST_RESORT_MARGIN);
+            } else {
                 signal::exit_now(self.code.load(Ordering::Acquire).into());
             }
-            std::thread::park_timeout(left);
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) use unix::*;
 mod unix {
     use std::io;
     use std::mem::MaybeUninit;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     /// Lets the calling thread receive `signals`, whatever mask the process was started with.
     pub(crate) fn unblock(signals: &[i32]) -> io::Result<()> {
@@ -24,6 +25,41 @@ mod unix {
             libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut())
         };
         if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+    }
+
+    /// Signals that came while the handlers were being installed, a bit for each number.
+    static EARLY: AtomicU32 = AtomicU32::new(0);
+
+    /// Async-signal-safe: one atomic store (signal-safety(7)).
+    extern "C" fn note_early(signal: libc::c_int) {
+        EARLY.fetch_or(1_u32.checked_shl(signal.unsigned_abs()).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Notes `signals` from now on, where nobody else has a handler for them.
+    ///
+    /// signal-hook has an instant in which the kernel knows its handler and it does not know what to do: it then calls the
+    /// handler that was there before. This is that handler.
+    pub(crate) fn note_signals(signals: &[i32]) {
+        for &signal in signals {
+            let mut old = MaybeUninit::<libc::sigaction>::zeroed();
+            // SAFETY: `old` and `new` are zeroed, which is a valid `sigaction` without flags and with an empty mask; the
+            // handler is async-signal-safe and has the type that a `sigaction` without SA_SIGINFO calls.
+            unsafe {
+                let known = libc::sigaction(signal, std::ptr::null(), old.as_mut_ptr()) == 0;
+                let handler = old.assume_init().sa_sigaction;
+                if known && (handler == libc::SIG_DFL || handler == libc::SIG_IGN) {
+                    let mut new: libc::sigaction = std::mem::zeroed();
+                    new.sa_sigaction = note_early as *const () as libc::sighandler_t;
+                    new.sa_flags = libc::SA_RESTART;
+                    libc::sigaction(signal, &raw const new, std::ptr::null_mut());
+                }
+            }
+        }
+    }
+
+    /// Whether `signal` was noted.
+    pub(crate) fn was_noted(signal: i32) -> bool {
+        EARLY.load(Ordering::Relaxed) & 1_u32.checked_shl(signal.unsigned_abs()).unwrap_or(0) != 0
     }
 
     /// Whether `signal` is ignored now: `nohup` starts programs so.

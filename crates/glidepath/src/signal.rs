@@ -92,8 +92,13 @@ mod imp {
             let (read, write) = UnixStream::pair()?;
             let waker = write.try_clone()?;
             waker.set_nonblocking(true)?;
+            os::note_signals(&all);
             let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, &all)?;
-            Ok((Self { delivery, all, last_stop: None, heard: Vec::new() }, Waker(waker)))
+            let mut signals = Self { delivery, all, last_stop: None, heard: Vec::new() };
+            // One that came meanwhile may come by both ways; the debounce makes them one.
+            let early: Vec<i32> = signals.all.iter().copied().filter(|signal| os::was_noted(*signal)).collect();
+            signals.hear(early);
+            Ok((signals, Waker(waker)))
         }
 
         /// To be called on the thread that waits: whatever mask the process inherited, this one hears.
@@ -123,7 +128,11 @@ mod imp {
                 Err(error) => Err(error),
             };
             let Ok(Some(pending)) = self.delivery.poll_pending(&mut wait) else { return };
-            let signals: Vec<i32> = pending.collect();
+            let signals = pending.collect();
+            self.hear(signals);
+        }
+
+        fn hear(&mut self, signals: Vec<i32>) {
             let now = Instant::now();
             for signal in signals {
                 if signal == SIGQUIT {
