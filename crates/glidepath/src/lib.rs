@@ -1,5 +1,6 @@
 //! Brings an HTTP service down gently: nothing is lost, it ends on time, and it says what happened.
 
+mod admin;
 mod connection;
 mod display;
 mod drain;
@@ -12,6 +13,7 @@ mod listener;
 mod os;
 mod phase;
 mod plan;
+mod readiness;
 mod report;
 mod server;
 mod signal;
@@ -24,6 +26,7 @@ pub use error::{Error, Result};
 pub use lifecycle::{Handle, Lifecycle};
 pub use listener::Listener;
 pub use phase::Phase;
+pub use readiness::{Latch, Readiness};
 pub use report::{
     Connections, EXIT_CLEAN, EXIT_CUT, EXIT_FAILED, EXIT_SIGNAL_BASE, Hooks, Kind, Outcome, Report, Requests, Running,
     Snapshot, Tasks as TaskCounts,
