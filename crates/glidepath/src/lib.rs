@@ -6,6 +6,7 @@ mod display;
 mod drain;
 mod driver;
 mod error;
+mod extension;
 mod hooks;
 mod last_resort;
 mod lifecycle;
@@ -20,9 +21,12 @@ mod signal;
 mod stream;
 mod tasks;
 
-pub use connection::{App, Body};
+pub use connection::{App, Body, PeerAddr};
 pub use drain::{Drain, Until, UntilDraining};
 pub use error::{Error, Result};
+#[cfg(feature = "axum")]
+pub use extension::MissingExtension;
+pub use extension::{DrainLayer, WithDrain};
 pub use lifecycle::{Handle, Lifecycle};
 pub use listener::Listener;
 pub use phase::Phase;

@@ -87,6 +87,51 @@ impl Server {
         self
     }
 
+    /// Puts the peer's address into the extensions of every request, as [`PeerAddr`](crate::PeerAddr). Off, because an
+    /// extension costs an allocation or two a request.
+    ///
+    /// ```no_run
+    /// # async fn main_(listener: tokio::net::TcpListener) -> glidepath::Result<()> {
+    /// use axum::{Extension, Router, routing::get};
+    /// use glidepath::PeerAddr;
+    ///
+    /// async fn who(Extension(PeerAddr(address)): Extension<PeerAddr>) -> String {
+    ///     format!("you come from {address}")
+    /// }
+    /// let app = Router::new().route("/who", get(who));
+    /// let report = glidepath::serve(listener, app).peer_addr().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn peer_addr(self) -> Self {
+        if let Ok(lifecycle) = &self.lifecycle {
+            lifecycle.shared.registry.keep_peers();
+        }
+        self
+    }
+
+    /// Warns at the start, in the log, when lame duck and grace (which has the hooks in it) do not fit the time that whoever
+    /// ends the process gives it before SIGKILL. No budget unless stated.
+    ///
+    /// | manager | its setting | default |
+    /// |---|---|---|
+    /// | Kubernetes | `terminationGracePeriodSeconds`, less what a `preStop` hook takes | 30 s |
+    /// | Docker, Compose | `docker stop --timeout`, `stop_grace_period` | 10 s |
+    /// | systemd | `TimeoutStopSec` | 90 s |
+    ///
+    /// What has to fit is half a second longer than lame duck and grace together: answers at the deadline, and the report.
+    ///
+    /// ```
+    /// # fn main_(lifecycle: glidepath::Lifecycle) -> glidepath::Server {
+    /// use std::time::Duration;
+    /// let secs = Duration::from_secs;
+    /// lifecycle.run().lame_duck(secs(5)).grace(secs(24)).budget(secs(30))
+    /// # }
+    /// ```
+    pub fn budget(mut self, time: Duration) -> Self {
+        self.plan.budget = Some(time);
+        self
+    }
+
     /// The most that drain and hooks together may take. 30 s.
     pub fn grace(mut self, time: Duration) -> Self {
         self.plan.grace = time;
@@ -141,6 +186,9 @@ impl IntoFuture for Server {
             let lifecycle = self.lifecycle.map_err(Error::signals)?;
             if lifecycle.shared.serves.swap(true, Ordering::AcqRel) {
                 return Err(Error::reused());
+            }
+            if let Some(over) = self.plan.over_budget() {
+                tracing::warn!("{over}");
             }
             self.admin.set_plan(&self.plan);
             lifecycle.shared.set_plan(self.plan);

@@ -2,7 +2,9 @@
 
 mod drain;
 mod ends;
+mod extensions;
 mod hooks;
+mod probes;
 mod requests;
 mod tasks;
 
