@@ -43,6 +43,10 @@ pub(crate) struct Plan {
     pub(crate) idle_timeout: Duration,
     /// In the drain, how long a WebSocket's peer may take to answer the Close.
     pub(crate) goodbye: Duration,
+    /// In the drain, over how long the closes of connections at rest are spread.
+    pub(crate) spread: Duration,
+    /// Event streams go on until the deadline, and are not ended when the drain begins.
+    pub(crate) events_to_deadline: bool,
 }
 
 impl Default for Plan {
@@ -55,6 +59,8 @@ impl Default for Plan {
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             goodbye: Duration::from_secs(5),
+            spread: Duration::ZERO,
+            events_to_deadline: false,
         }
     }
 }
@@ -70,6 +76,8 @@ impl Plan {
             head_timeout: self.head_timeout.min(FOR_EVER),
             idle_timeout: self.idle_timeout.min(FOR_EVER),
             goodbye: self.goodbye.min(FOR_EVER),
+            spread: self.spread.min(FOR_EVER),
+            ..self
         }
     }
 

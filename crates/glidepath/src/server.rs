@@ -95,6 +95,20 @@ impl Server {
         self
     }
 
+    /// In the drain, over how long the closes of connections at rest are spread, so that their clients do not all connect
+    /// to the next server in one instant. 0 s: each is closed as soon as it has been quiet.
+    pub fn spread(mut self, time: Duration) -> Self {
+        self.plan.spread = time;
+        self
+    }
+
+    /// Whether event streams (`text/event-stream`) go on until the deadline. By default they are ended when the drain
+    /// begins, between two events and with a proper end of body, and the client connects again.
+    pub fn event_streams_to_deadline(mut self, go_on: bool) -> Self {
+        self.plan.events_to_deadline = go_on;
+        self
+    }
+
     /// In the drain, how long a WebSocket's peer may take to answer the Close before its connection is closed. 5 s.
     pub fn goodbye_within(mut self, time: Duration) -> Self {
         self.plan.goodbye = time;

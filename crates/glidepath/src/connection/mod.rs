@@ -342,14 +342,15 @@ impl<A: App> Connection<A> {
         }
     }
 
-    /// How much of the quiet window is left.
+    /// How much of the quiet window is left, and of the wait for its turn where closes are spread.
     fn quiet_left(&self) -> Duration {
         let times = self.entry.registry().times();
         let now = coarse_millis();
         let since = self.entry.since();
         let ago = |moment: u64| Duration::from_millis(now.saturating_sub(moment));
         if since < times.drain_began || self.entry.asked() == 0 {
-            return times.quiet.saturating_sub(ago(since));
+            let turn = times.spread.mul_f64(self.entry.place());
+            return times.quiet.saturating_sub(ago(since)).max(turn.saturating_sub(ago(times.drain_began)));
         }
         // A response whose head left before the drain and whose end in it: its client was not told. It gets the time to
         // hear of the end and to react, and no more: the process waits for it (REQ-9).
@@ -429,9 +430,9 @@ impl<A: App> Connection<A> {
         if now < since + HANDLERS_GOODBYE && stage < Stage::Answer && !wire.said_goodbye() {
             return Next::Wait(Some(since + HANDLERS_GOODBYE));
         }
-        wire.say_goodbye();
+        let said = wire.poll_say_goodbye(cx).is_ready();
         // A handler that reads sees the peer's answer itself, and ends by it.
-        if now >= since + HANDLERS_READING && wire.said_goodbye() && wire.poll_goodbye(cx).is_ready() {
+        if said && now >= since + HANDLERS_READING && wire.poll_goodbye(cx).is_ready() {
             return self.close_upgraded();
         }
         let next =

@@ -225,9 +225,9 @@ impl<A: App> Future for TrackedCall<A> {
             || status.is_informational()
             || status == StatusCode::NO_CONTENT
             || status == StatusCode::NOT_MODIFIED;
-        let events = is_event_stream(&response);
+        let events_end = is_event_stream(&response).then(|| guard.entry.registry().times().events_end);
         let guard = this.guard.take();
-        Poll::Ready(Ok(response.map(|inner| TrackedBody { inner, guard, bodiless, events, between: true })))
+        Poll::Ready(Ok(response.map(|inner| TrackedBody { inner, guard, bodiless, events_end, between: true })))
     }
 }
 
@@ -256,8 +256,8 @@ pin_project! {
         inner: Option<B>,
         guard: Option<Guard>,
         bodiless: bool,
-        // `text/event-stream`: ended between two events when the drain begins.
-        events: bool,
+        // `text/event-stream`: from when on it is ended, between two events.
+        events_end: Option<Stage>,
         // The last bytes ended an event.
         between: bool,
     }
@@ -288,7 +288,7 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
         let stage = self.stage();
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-        if *this.events && *this.between && stage >= Stage::Drain {
+        if *this.between && this.events_end.is_some_and(|end| stage >= end) {
             // A proper end of body: the client connects again, to whoever is there next.
             if let Some(guard) = this.guard {
                 guard.end = RequestEnd::Answered;
@@ -298,7 +298,7 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
         }
         match inner.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                if *this.events {
+                if this.events_end.is_some() {
                     *this.between = frame.data_ref().is_none_or(|data| ends_event(data.chunk()));
                 }
                 Poll::Ready(Some(Ok(frame)))
