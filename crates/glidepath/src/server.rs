@@ -89,6 +89,19 @@ impl Server {
         self
     }
 
+    /// The most bytes that a request's head may have; a longer one is answered 431. 64 KiB.
+    pub fn head_size(mut self, bytes: usize) -> Self {
+        self.plan.head_size = bytes;
+        self
+    }
+
+    /// The longest pause between two tries to accept when the system has no descriptors or memory left. The first is 10 ms,
+    /// and each is twice the one before. 1 s.
+    pub fn accept_backoff(mut self, time: Duration) -> Self {
+        self.plan.accept_backoff = time;
+        self
+    }
+
     /// How long a keep-alive connection may be at rest before it is closed. 75 s.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.plan.idle_timeout = time;
@@ -120,11 +133,14 @@ impl IntoFuture for Server {
     type Output = Result<Report>;
     type IntoFuture = Pin<Box<dyn Future<Output = Result<Report>> + Send>>;
 
-    fn into_future(self) -> Self::IntoFuture {
+    fn into_future(mut self) -> Self::IntoFuture {
         Box::pin(async move {
             let lifecycle = self.lifecycle.map_err(Error::signals)?;
             if lifecycle.shared.serves.swap(true, Ordering::AcqRel) {
                 return Err(Error::reused());
+            }
+            for acceptor in &mut self.acceptors {
+                acceptor.set_backoff(self.plan.accept_backoff);
             }
             lifecycle.shared.set_plan(self.plan);
             drive(&lifecycle.shared, self.acceptors).await

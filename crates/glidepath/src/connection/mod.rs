@@ -185,7 +185,10 @@ impl<A: App> Connection<A> {
     fn start_http1(&mut self, stream: Stream, first: Bytes, app: A) {
         let io = TokioIo::new(Io::new(stream, first, Arc::clone(&self.entry)));
         let service = Tracked::new(app, Arc::clone(&self.entry));
-        let connection = http1::Builder::new().half_close(true).serve_connection(io, service).with_upgrades();
+        let head_size = self.entry.registry().times().head_size;
+        let mut builder = http1::Builder::new();
+        builder.half_close(true).max_header_size(head_size);
+        let connection = builder.serve_connection(io, service).with_upgrades();
         self.life = Life::Http1(Box::new(connection));
     }
 
@@ -193,8 +196,10 @@ impl<A: App> Connection<A> {
         self.entry.set_state(State::Http2);
         let io = TokioIo::new(Io::new(stream, first, Arc::clone(&self.entry)));
         let service = Tracked::new(app, Arc::clone(&self.entry));
+        let head_size = u32::try_from(self.entry.registry().times().head_size).unwrap_or(u32::MAX);
         let mut builder = http2::Builder::new(TokioExecutor::new());
-        let connection = builder.timer(TokioTimer::new()).serve_connection(io, service);
+        builder.timer(TokioTimer::new()).max_header_list_size(head_size);
+        let connection = builder.serve_connection(io, service);
         self.life = Life::Http2 { connection: Box::new(connection), leaving_since: None };
     }
 

@@ -68,6 +68,7 @@ pub(super) struct Ended {
 pub(crate) struct Times {
     pub(crate) quiet: Duration,
     pub(crate) head_timeout: Duration,
+    pub(crate) head_size: usize,
     pub(crate) idle_timeout: Duration,
     /// In the drain, how long a WebSocket's peer may take to answer the Close.
     pub(crate) goodbye: Duration,
@@ -86,6 +87,7 @@ impl From<&Plan> for Times {
         Self {
             quiet: plan.quiet,
             head_timeout: plan.head_timeout,
+            head_size: plan.head_size,
             idle_timeout: plan.idle_timeout,
             goodbye: plan.goodbye,
             spread: plan.spread,

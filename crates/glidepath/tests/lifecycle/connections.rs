@@ -217,3 +217,63 @@ async fn ws_2_the_close_is_put_behind_a_frame_that_is_half_written() {
     client.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]).await.unwrap();
     assert_eq!(serving.report().await.outcome, Outcome::Clean);
 }
+
+/// "at the deadline a gRPC call gets trailers UNAVAILABLE where its head was not sent"; the control is a call that is not gRPC.
+#[tokio::test]
+async fn h2_6_a_grpc_call_that_the_deadline_cuts_is_unavailable() {
+    for (kind, status, grpc_status) in [("application/grpc+proto", 200, Some("14")), ("text/plain", 503, None)] {
+        let lifecycle = Lifecycle::without_signals();
+        let app = Router::new().route("/", get(std::future::pending::<&str>));
+        let (serving, address) = serve(&lifecycle, app, |server| server.grace(ms(300))).await;
+        let (client, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the client's own end")]
+        tokio::spawn(connection);
+        let request =
+            axum::http::Request::get(format!("http://{address}/")).header("content-type", kind).body(()).unwrap();
+        let (answer, _) = client.ready().await.unwrap().send_request(request, true).unwrap();
+        while lifecycle.handle().snapshot().running.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        lifecycle.handle().begin();
+        let answer = timeout(secs(5), answer).await.expect("an answer at the deadline").unwrap();
+        assert_eq!(answer.status(), status, "{kind}");
+        let said = answer.headers().get("grpc-status").map(|status| status.to_str().unwrap());
+        assert_eq!(said, grpc_status, "{kind}");
+        assert_eq!(serving.report().await.requests.cut, 1);
+    }
+}
+
+/// "limits on by default: […] head size […]; each a setting"
+#[tokio::test]
+async fn slow_3_a_head_that_is_too_large_is_answered_431() {
+    for (set, size, expected) in [(None, 60 << 10, "200"), (None, 70 << 10, "431"), (Some(2 << 10), 3 << 10, "431")] {
+        let lifecycle = Lifecycle::without_signals();
+        let app = Router::new().route("/", get(ok));
+        let limit = |server: Server| if let Some(bytes) = set { server.head_size(bytes) } else { server };
+        let (serving, address) = serve(&lifecycle, app, limit).await;
+        let mut client = ask(address, &format!("x-large: {}\r\n", "x".repeat(size))).await;
+        let answer = read_to(&mut client, b"\r\n\r\n").await;
+        assert!(
+            answer.starts_with(format!("HTTP/1.1 {expected}").as_bytes()),
+            "{size}: {}",
+            String::from_utf8_lossy(&answer)
+        );
+        lifecycle.handle().begin();
+        drop(client);
+        serving.report().await;
+    }
+}
+
+#[tokio::test]
+async fn slow_3_a_connection_at_rest_ends_at_its_idle_timeout() {
+    let lifecycle = Lifecycle::without_signals();
+    let app = Router::new().route("/", get(ok));
+    let (serving, address) = serve(&lifecycle, app, |server| server.idle_timeout(ms(1500))).await;
+    let mut client = ask(address, "").await;
+    read_to(&mut client, b"ok").await;
+    let begun = Instant::now();
+    assert_eq!(read_to(&mut client, b"no such thing").await, b"");
+    assert!((ms(1400)..ms(3500)).contains(&begun.elapsed()), "closed after {:?}", begun.elapsed());
+    lifecycle.handle().begin();
+    serving.report().await;
+}
