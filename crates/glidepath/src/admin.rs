@@ -46,9 +46,11 @@ impl Admin {
         }));
     }
 
-    pub(crate) fn set_plan(&self, plan: &Plan) {
+    pub(crate) fn set_plan(&mut self, plan: &Plan) {
         // In its own short end nobody waits for the next probe of a connection at rest.
-        self.registry.set_plan(&Plan { quiet: Duration::ZERO, ..plan.clone() }.bounded());
+        let at_once = Plan { quiet: Duration::ZERO, spread: Duration::ZERO, ..plan.clone() };
+        self.registry.set_plan(&at_once.bounded());
+        self.acceptors.iter_mut().for_each(|acceptor| acceptor.set_backoff(plan.accept_backoff));
     }
 
     /// Serves until a listener fails.

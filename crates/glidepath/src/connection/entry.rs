@@ -390,6 +390,12 @@ impl Entry {
         self.registry.remove(self, end);
     }
 
+    /// A place among all connections, from 0 to 1: scattered, and the same for the whole life (Knuth's multiplicative hash).
+    pub(crate) fn place(&self) -> f64 {
+        let scattered = (self.key as u32).wrapping_mul(2_654_435_769);
+        f64::from(scattered) / f64::from(u32::MAX)
+    }
+
     pub(super) fn key(&self) -> usize {
         self.key
     }

@@ -187,7 +187,10 @@ impl<A: App> Connection<A> {
     fn start_http1(&mut self, stream: Stream, first: Bytes, app: A) {
         let io = TokioIo::new(Io::new(stream, first, Arc::clone(&self.entry)));
         let service = Tracked::new(app, Arc::clone(&self.entry));
-        let connection = http1::Builder::new().half_close(true).serve_connection(io, service).with_upgrades();
+        let head_size = self.entry.registry().times().head_size;
+        let mut builder = http1::Builder::new();
+        builder.half_close(true).max_header_size(head_size);
+        let connection = builder.serve_connection(io, service).with_upgrades();
         self.life = Life::Http1(Box::new(connection));
     }
 
@@ -195,8 +198,10 @@ impl<A: App> Connection<A> {
         self.entry.set_state(State::Http2);
         let io = TokioIo::new(Io::new(stream, first, Arc::clone(&self.entry)));
         let service = Tracked::new(app, Arc::clone(&self.entry));
+        let head_size = u32::try_from(self.entry.registry().times().head_size).unwrap_or(u32::MAX);
         let mut builder = http2::Builder::new(TokioExecutor::new());
-        let connection = builder.timer(TokioTimer::new()).serve_connection(io, service);
+        builder.timer(TokioTimer::new()).max_header_list_size(head_size);
+        let connection = builder.serve_connection(io, service);
         self.life = Life::Http2 { connection: Box::new(connection), leaving_since: None };
     }
 
@@ -344,14 +349,15 @@ impl<A: App> Connection<A> {
         }
     }
 
-    /// How much of the quiet window is left.
+    /// How much of the quiet window is left, and of the wait for its turn where closes are spread.
     fn quiet_left(&self) -> Duration {
         let times = self.entry.registry().times();
         let now = coarse_millis();
         let since = self.entry.since();
         let ago = |moment: u64| Duration::from_millis(now.saturating_sub(moment));
         if since < times.drain_began || self.entry.asked() == 0 {
-            return times.quiet.saturating_sub(ago(since));
+            let turn = times.spread.mul_f64(self.entry.place());
+            return times.quiet.saturating_sub(ago(since)).max(turn.saturating_sub(ago(times.drain_began)));
         }
         // A response whose head left before the drain and whose end in it: its client was not told. It gets the time to
         // hear of the end and to react, and no more: the process waits for it (REQ-9).
@@ -431,9 +437,9 @@ impl<A: App> Connection<A> {
         if now < since + HANDLERS_GOODBYE && stage < Stage::Answer && !wire.said_goodbye() {
             return Next::Wait(Some(since + HANDLERS_GOODBYE));
         }
-        wire.say_goodbye();
+        let said = wire.poll_say_goodbye(cx).is_ready();
         // A handler that reads sees the peer's answer itself, and ends by it.
-        if now >= since + HANDLERS_READING && wire.said_goodbye() && wire.poll_goodbye(cx).is_ready() {
+        if said && now >= since + HANDLERS_READING && wire.poll_goodbye(cx).is_ready() {
             return self.close_upgraded();
         }
         let next =

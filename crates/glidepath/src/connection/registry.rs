@@ -71,9 +71,14 @@ pub(super) struct Ended {
 pub(crate) struct Times {
     pub(crate) quiet: Duration,
     pub(crate) head_timeout: Duration,
+    pub(crate) head_size: usize,
     pub(crate) idle_timeout: Duration,
     /// In the drain, how long a WebSocket's peer may take to answer the Close.
     pub(crate) goodbye: Duration,
+    /// In the drain, over how long the closes of connections at rest are spread.
+    pub(crate) spread: Duration,
+    /// From when on event streams are ended.
+    pub(crate) events_end: Stage,
     /// In the drain, the most that a half-sent head may still take.
     pub(crate) head_in_drain: Duration,
     /// When the drain began, in coarse milliseconds.
@@ -85,8 +90,11 @@ impl From<&Plan> for Times {
         Self {
             quiet: plan.quiet,
             head_timeout: plan.head_timeout,
+            head_size: plan.head_size,
             idle_timeout: plan.idle_timeout,
             goodbye: plan.goodbye,
+            spread: plan.spread,
+            events_end: if plan.events_to_deadline { Stage::Answer } else { Stage::Drain },
             // Half of the time for work: a head that completes then still leaves time for its answer.
             head_in_drain: plan.head_timeout.min((plan.grace - plan.hook_slice()) / 2),
             drain_began: 0,
