@@ -86,6 +86,7 @@ pub(crate) enum Nudge {
 pub(crate) struct Entry {
     registry: Arc<Registry>,
     key: usize,
+    head_size: usize,
     accepted_late: bool,
     state: AtomicU8,
     nudge: AtomicU8,
@@ -140,9 +141,10 @@ impl Request {
 // ===== impl Entry =====
 
 impl Entry {
-    pub(super) fn new(registry: Arc<Registry>, key: usize) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, key: usize, head_size: usize) -> Self {
         Self {
             key,
+            head_size,
             accepted_late: registry.stage() >= Stage::Drain,
             registry,
             state: AtomicU8::new(State::Fresh as u8),
@@ -156,6 +158,11 @@ impl Entry {
 
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// The most bytes that a head may have.
+    pub(crate) fn head_size(&self) -> usize {
+        self.head_size
     }
 
     pub(crate) fn stage(&self) -> Stage {
@@ -248,7 +255,8 @@ impl Entry {
         let nudge = match self.state() {
             State::Fresh | State::Head if over(times.head_timeout) => Nudge::TimedOut,
             State::Rest if over(times.idle_timeout) => Nudge::TimedOut,
-            State::Idle if age >= MOMENT => Nudge::Park,
+            State::Idle if over(times.idle_timeout) => Nudge::TimedOut,
+            State::Idle if age >= MOMENT && !self.is_body_open() => Nudge::Park,
             State::Http2 if over(times.idle_timeout) && self.in_flight() == 0 => Nudge::TimedOut,
             _ => return false,
         };

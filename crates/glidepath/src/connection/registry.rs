@@ -142,9 +142,10 @@ impl Registry {
     }
 
     pub(crate) fn enter(self: &Arc<Self>) -> Arc<Entry> {
+        let head_size = self.times().head_size;
         let mut entries = lock(&self.entries);
         let vacant = entries.vacant_entry();
-        let entry = Arc::new(Entry::new(Arc::clone(self), vacant.key()));
+        let entry = Arc::new(Entry::new(Arc::clone(self), vacant.key(), head_size));
         vacant.insert(Arc::clone(&entry));
         entry
     }
