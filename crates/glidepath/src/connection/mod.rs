@@ -17,6 +17,7 @@ mod entry;
 mod frames;
 mod io;
 mod linger;
+mod peer;
 mod registry;
 mod service;
 mod upgraded;
@@ -32,6 +33,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 pub use self::body::Body;
+pub use self::peer::PeerAddr;
 pub(crate) use self::registry::{Registry, Stage};
 pub use self::service::App;
 
@@ -115,7 +117,7 @@ impl Next {
 
 impl<A: App> Connection<A> {
     pub(crate) fn new(stream: Stream, app: A, registry: &Arc<Registry>) -> Self {
-        let entry = registry.enter();
+        let entry = registry.enter(&stream);
         Self {
             entry,
             life: Life::Fresh { stream, app, first: BytesMut::new() },
