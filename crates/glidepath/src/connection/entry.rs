@@ -87,6 +87,7 @@ pub(crate) enum Nudge {
 pub(crate) struct Entry {
     registry: Arc<Registry>,
     key: usize,
+    head_size: usize,
     /// Where requests are to bear it. Boxed, so that it weighs little where they are not.
     peer: Option<Box<SocketAddr>>,
     accepted_late: bool,
@@ -143,9 +144,10 @@ impl Request {
 // ===== impl Entry =====
 
 impl Entry {
-    pub(super) fn new(registry: Arc<Registry>, key: usize, peer: Option<Box<SocketAddr>>) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, key: usize, head_size: usize, peer: Option<Box<SocketAddr>>) -> Self {
         Self {
             key,
+            head_size,
             peer,
             accepted_late: registry.stage() >= Stage::Drain,
             registry,
@@ -164,6 +166,11 @@ impl Entry {
 
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// The most bytes that a head may have.
+    pub(crate) fn head_size(&self) -> usize {
+        self.head_size
     }
 
     pub(crate) fn stage(&self) -> Stage {
@@ -256,7 +263,8 @@ impl Entry {
         let nudge = match self.state() {
             State::Fresh | State::Head if over(times.head_timeout) => Nudge::TimedOut,
             State::Rest if over(times.idle_timeout) => Nudge::TimedOut,
-            State::Idle if age >= MOMENT => Nudge::Park,
+            State::Idle if over(times.idle_timeout) => Nudge::TimedOut,
+            State::Idle if age >= MOMENT && !self.is_body_open() => Nudge::Park,
             State::Http2 if over(times.idle_timeout) && self.in_flight() == 0 => Nudge::TimedOut,
             _ => return false,
         };

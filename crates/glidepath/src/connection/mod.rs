@@ -187,9 +187,8 @@ impl<A: App> Connection<A> {
     fn start_http1(&mut self, stream: Stream, first: Bytes, app: A) {
         let io = TokioIo::new(Io::new(stream, first, Arc::clone(&self.entry)));
         let service = Tracked::new(app, Arc::clone(&self.entry));
-        let head_size = self.entry.registry().times().head_size;
         let mut builder = http1::Builder::new();
-        builder.half_close(true).max_header_size(head_size);
+        builder.half_close(true).max_header_size(self.entry.head_size());
         let connection = builder.serve_connection(io, service).with_upgrades();
         self.life = Life::Http1(Box::new(connection));
     }
@@ -198,7 +197,7 @@ impl<A: App> Connection<A> {
         self.entry.set_state(State::Http2);
         let io = TokioIo::new(Io::new(stream, first, Arc::clone(&self.entry)));
         let service = Tracked::new(app, Arc::clone(&self.entry));
-        let head_size = u32::try_from(self.entry.registry().times().head_size).unwrap_or(u32::MAX);
+        let head_size = u32::try_from(self.entry.head_size()).unwrap_or(u32::MAX);
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new()).max_header_list_size(head_size);
         let connection = builder.serve_connection(io, service);
@@ -212,21 +211,21 @@ impl<A: App> Connection<A> {
         }
         let nudge = self.entry.take_nudge();
         match self.entry.state() {
-            State::Idle if self.entry.is_body_open() => self.wait_for_body(),
-            State::Idle if nudge == Nudge::Park || self.entry.stage() >= Stage::Drain => self.park(),
+            State::Idle if self.entry.is_body_open() => self.wait_for_body(nudge == Nudge::TimedOut),
+            State::Idle if nudge != Nudge::Nothing || self.entry.stage() >= Stage::Drain => self.park(),
             State::Head if nudge == Nudge::TimedOut => self.time_out(),
             State::Head => self.wait_for_head(),
             _ => Next::FOREVER,
         }
     }
 
-    /// The answer is out, and the request's body was not read to its end: hyper reads on or closes. In the drain it is
-    /// asked to close when it has got there.
-    fn wait_for_body(&mut self) -> Next {
-        if self.entry.stage() < Stage::Drain {
+    /// The answer is out, and the request's body was not read to its end: hyper reads on or closes. In the drain, and when
+    /// it has been idle for too long, it is asked to close when it has got there.
+    fn wait_for_body(&mut self, timed_out: bool) -> Next {
+        if self.entry.stage() < Stage::Drain && !timed_out {
             return Next::FOREVER;
         }
-        let left = self.quiet_left();
+        let left = if timed_out { Duration::ZERO } else { self.quiet_left() };
         if left > Duration::ZERO {
             return Next::after(left);
         }
@@ -246,7 +245,9 @@ impl<A: App> Connection<A> {
             return Next::Again;
         }
         if let Life::Http1(connection) = self.take_life() {
-            if connection.into_parts().is_some_and(|parts| !parts.read_buf.is_empty()) {
+            // What is left of a body is no request.
+            let left = connection.into_parts().is_some_and(|parts| !is_blank(&parts.read_buf));
+            if left && !self.entry.is_body_open() {
                 self.entry.left_behind();
             }
         }

@@ -152,9 +152,10 @@ impl Registry {
 
     pub(crate) fn enter(self: &Arc<Self>, stream: &Stream) -> Arc<Entry> {
         let peer = if self.keeps_peers.load(Relaxed) { stream.peer().map(Box::new) } else { None };
+        let head_size = self.times().head_size;
         let mut entries = lock(&self.entries);
         let vacant = entries.vacant_entry();
-        let entry = Arc::new(Entry::new(Arc::clone(self), vacant.key(), peer));
+        let entry = Arc::new(Entry::new(Arc::clone(self), vacant.key(), head_size, peer));
         vacant.insert(Arc::clone(&entry));
         entry
     }
