@@ -15,8 +15,11 @@ mod plan;
 mod report;
 mod server;
 mod signal;
+mod socket;
 mod stream;
 mod tasks;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use connection::{App, Body};
 pub use drain::{Drain, Until, UntilDraining};

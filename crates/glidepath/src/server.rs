@@ -49,9 +49,16 @@ impl Server {
     pub fn and_serve<A: App>(mut self, listener: impl Into<Listener>, app: A) -> Self {
         if let Ok(lifecycle) = &self.lifecycle {
             let registry = lifecycle.shared.registry.clone();
-            self.acceptors.push(Acceptor::new(listener.into(), move |stream| {
+            let listener = listener.into();
+            #[cfg(feature = "tls")]
+            let tls = listener.tls_config();
+            self.acceptors.push(Acceptor::new(listener, move |socket| {
+                #[cfg(not(feature = "tls"))]
+                let connection = Connection::new(socket, app.clone(), &registry);
+                #[cfg(feature = "tls")]
+                let connection = Connection::new(socket, tls.clone(), app.clone(), &registry);
                 #[expect(clippy::disallowed_methods, reason = "the registry tracks connections")]
-                tokio::spawn(Connection::new(stream, app.clone(), &registry));
+                tokio::spawn(connection);
             }));
         }
         self
@@ -79,6 +86,15 @@ impl Server {
     /// The part of the grace period that is kept for hooks, if there are any. 5 s, at most a quarter of the grace period.
     pub fn hooks_within(mut self, time: Duration) -> Self {
         self.plan.hooks = Some(time);
+        self
+    }
+
+    /// From the first byte of a TLS handshake to its end; then the connection is closed. 10 s.
+    ///
+    /// In the drain it is no longer than half of the time for work, so that a request can still follow.
+    #[cfg(feature = "tls")]
+    pub fn handshake_timeout(mut self, time: Duration) -> Self {
+        self.plan.handshake_timeout = time;
         self
     }
 

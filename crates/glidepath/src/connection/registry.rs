@@ -67,12 +67,13 @@ pub(super) struct Ended {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
     pub(crate) quiet: Duration,
+    pub(crate) handshake_timeout: Duration,
     pub(crate) head_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     /// In the drain, how long a WebSocket's peer may take to answer the Close.
     pub(crate) goodbye: Duration,
-    /// In the drain, the most that a half-sent head may still take.
-    pub(crate) head_in_drain: Duration,
+    /// In the drain, the most that a half-sent head or a handshake may still take.
+    pub(crate) start_in_drain: Duration,
     /// When the drain began, in coarse milliseconds.
     pub(crate) drain_began: u64,
 }
@@ -81,11 +82,12 @@ impl From<&Plan> for Times {
     fn from(plan: &Plan) -> Self {
         Self {
             quiet: plan.quiet,
+            handshake_timeout: plan.handshake_timeout,
             head_timeout: plan.head_timeout,
             idle_timeout: plan.idle_timeout,
             goodbye: plan.goodbye,
             // Half of the time for work: a head that completes then still leaves time for its answer.
-            head_in_drain: plan.head_timeout.min((plan.grace - plan.hook_slice()) / 2),
+            start_in_drain: (plan.grace - plan.hook_slice()) / 2,
             drain_began: 0,
         }
     }

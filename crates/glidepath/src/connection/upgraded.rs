@@ -218,7 +218,7 @@ impl Inner {
             Goodbye::Ours(written) => written,
         };
         let frame = close_frame(GOING_AWAY);
-        let n = self.stream.as_ref().and_then(|stream| stream.try_write(&frame[written..]).ok()).unwrap_or(0);
+        let n = self.stream.as_mut().and_then(|stream| stream.try_write(&frame[written..]).ok()).unwrap_or(0);
         if written + n > 0 {
             self.goodbye = Goodbye::Ours(written + n);
         }
