@@ -59,7 +59,7 @@ fn connects_and_is_served(address: SocketAddr) -> std::io::Result<()> {
 /// The process stands still while the clients connect and send and the signal comes: it finds all in one wake. 120 of
 /// them all but fill the queue, which tokio's `TcpListener::bind` makes for 128.
 #[test]
-pub(crate) fn lis_2_the_accept_queue_is_emptied() {
+fn lis_2_the_accept_queue_is_emptied() {
     for round in 0..3 {
         let server = Start::target().start();
         server.freeze();
@@ -77,7 +77,7 @@ pub(crate) fn lis_2_the_accept_queue_is_emptied() {
 
 /// The control: without the signal, a process that stood still answers them all.
 #[test]
-pub(crate) fn lis_2_without_a_signal_the_queue_is_served() {
+fn lis_2_without_a_signal_the_queue_is_served() {
     let server = Start::target().start();
     server.freeze();
     let mut clients: Vec<_> = (0..120).map(|_| Client::connect(server.address())).collect();

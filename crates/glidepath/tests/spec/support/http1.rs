@@ -78,9 +78,19 @@ impl Client {
         Ok(Client { stream: BufReader::new(Wire::over(stream)?) })
     }
 
-    /// A connection that the server has accepted.
+    /// A connection that the server has accepted, after the handshake if it speaks TLS.
     #[track_caller]
     pub(crate) fn accepted(server: SocketAddr) -> Self {
+        let mut client = Self::before_tls(server);
+        if let Wire::Tls(tls) = client.stream.get_mut() {
+            tls.shake_hands().expect("the server speaks TLS");
+        }
+        client
+    }
+
+    /// A connection that the server has accepted, and that has said nothing.
+    #[track_caller]
+    pub(crate) fn before_tls(server: SocketAddr) -> Self {
         let client = Self::connect(server);
         sockets::wait_for_accept(client.socket());
         client

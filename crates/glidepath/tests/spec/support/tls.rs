@@ -128,6 +128,12 @@ impl Tls {
         self.send_raw(&records);
     }
 
+    /// What the server has shown of itself.
+    #[track_caller]
+    pub(crate) fn certificate(&self) -> &[u8] {
+        self.connection.peer_certificates().expect("the handshake is over")[0].as_ref()
+    }
+
     pub(crate) fn alpn(&self) -> Option<&[u8]> {
         self.connection.alpn_protocol()
     }
