@@ -56,6 +56,8 @@ impl Listener {
     /// (RFC 8446, section 6.1), so that clients can tell an end from an attack; only one that the deadline cuts is not,
     /// because it was cut.
     ///
+    /// Early data (0-RTT) is not taken, whatever `config` says: who repeats it makes the app act twice (RFC 8470).
+    ///
     /// glidepath turns on no provider of cryptography: the one that `config` was built with does all of it. A `listener`
     /// that speaks TLS already gets the new `config` instead of its own. A handshake that fails is counted in
     /// [`Connections::failed`](crate::Connections::failed) and is no error of the server.
@@ -68,7 +70,7 @@ impl Listener {
     /// ```
     #[cfg(feature = "tls")]
     pub fn tls(listener: impl Into<Self>, config: Arc<rustls::ServerConfig>) -> Self {
-        Self { tls: Some(config), ..listener.into() }
+        Self { tls: Some(without_early_data(config)), ..listener.into() }
     }
 
     /// The configuration of TLS, if it is to be spoken.
@@ -76,6 +78,14 @@ impl Listener {
     pub(crate) fn tls_config(&self) -> Option<Arc<rustls::ServerConfig>> {
         self.tls.clone()
     }
+}
+
+#[cfg(feature = "tls")]
+fn without_early_data(mut config: Arc<rustls::ServerConfig>) -> Arc<rustls::ServerConfig> {
+    if config.max_early_data_size > 0 {
+        Arc::make_mut(&mut config).max_early_data_size = 0;
+    }
+    config
 }
 
 impl From<TcpListener> for Listener {

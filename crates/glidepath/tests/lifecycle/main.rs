@@ -5,6 +5,7 @@ mod ends;
 mod hooks;
 mod requests;
 mod tasks;
+mod tls;
 
 use std::future::pending;
 use std::sync::Arc;
