@@ -183,7 +183,7 @@ impl Write for Wire {
 }
 
 /// No protocol is asked for, and any version is spoken.
-pub(crate) fn config() -> Arc<ClientConfig> {
+fn config() -> Arc<ClientConfig> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     Arc::clone(CONFIG.get_or_init(|| config_of(&[], rustls::ALL_VERSIONS)))
 }
