@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::hooks::Hooks;
 use crate::last_resort::LastResort;
 use crate::listener::Acceptor;
+use crate::os;
 use crate::phase::{Cause, Command, Core, Ending, Event, Left, Moment, Phase};
 use crate::plan::{LAST_RESORT_MARGIN, OVERSLEPT, PROCESS_MARGIN, Plan};
 use crate::report::{self, EXIT_CLEAN, EXIT_CUT, EXIT_FAILED, EXIT_SIGNAL_BASE, Outcome, Report, Snapshot};
@@ -355,7 +356,7 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
             Heard::Dump => {
                 let dump = shared.snapshot().to_string();
                 let _ = std::io::Write::write_all(&mut std::io::stderr(), dump.as_bytes());
-                signal::exit_now(signal::EXIT_DUMP);
+                os::exit_now(signal::EXIT_DUMP);
             }
             Heard::Nothing => {}
         }
@@ -386,7 +387,7 @@ fn end_process(shared: &Shared) -> ! {
         None => shared.finish(Some("a runtime whose threads are all blocked, or `main`, which does not poll `serve`")),
     };
     report::print_once(&report);
-    signal::exit_now(report.exit_code.into())
+    os::exit_now(report.exit_code.into())
 }
 
 impl std::fmt::Debug for Shared {

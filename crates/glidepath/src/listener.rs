@@ -138,6 +138,8 @@ impl OwnPath {
 const SEAL_LIMIT: Duration = Duration::from_millis(80);
 /// The most that is accepted while sealing where new connections cannot be held off.
 const SEAL_ACCEPTS: usize = 10_000;
+/// The first pause when the system has nothing left to accept with.
+const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 /// How many connections are accepted before others get their turn.
 const BATCH: usize = 64;
 
@@ -148,6 +150,7 @@ pub(crate) struct Acceptor {
     /// The slowest handshake seen of late: what a client that is just connecting may need.
     round_trip: Duration,
     accepted: usize,
+    longest_backoff: Duration,
 }
 
 enum State {
@@ -184,7 +187,18 @@ impl Queue {
 impl Acceptor {
     pub(crate) fn new(listener: Listener, spawn: impl FnMut(Socket) + Send + 'static) -> Self {
         let state = State::Accepting { socket: listener.socket, pause: None, backoff: Duration::ZERO };
-        Self { state, spawn: Box::new(spawn), round_trip: Duration::ZERO, accepted: 0 }
+        Self {
+            state,
+            spawn: Box::new(spawn),
+            round_trip: Duration::ZERO,
+            accepted: 0,
+            longest_backoff: Duration::from_secs(1),
+        }
+    }
+
+    /// The longest pause when the system has nothing left to accept with.
+    pub(crate) fn set_backoff(&mut self, longest: Duration) {
+        self.longest_backoff = longest;
     }
 
     /// Begins to seal; `poll` goes on with it.
@@ -257,11 +271,11 @@ impl Acceptor {
                 Err(error) => match Trouble::of(&error) {
                     Trouble::Client => {}
                     Trouble::Exhausted => {
-                        // From 10 ms up to one second; a line for the first only.
+                        // A line for the first only.
                         if backoff.is_zero() {
                             tracing::warn!(%error, "cannot accept connections for now; trying again");
                         }
-                        *backoff = (*backoff * 2).clamp(Duration::from_millis(10), Duration::from_secs(1));
+                        *backoff = (*backoff * 2).max(FIRST_BACKOFF).min(self.longest_backoff);
                         *pause = Some(Box::pin(sleep(*backoff)));
                     }
                     Trouble::Fatal => return Poll::Ready(Err(error)),

@@ -41,10 +41,18 @@ pub(crate) struct Plan {
     pub(crate) handshake_timeout: Duration,
     /// From a head's first byte to its last.
     pub(crate) head_timeout: Duration,
+    /// The most bytes that a head may have.
+    pub(crate) head_size: usize,
     /// How long a connection may be at rest while serving.
     pub(crate) idle_timeout: Duration,
     /// In the drain, how long a WebSocket's peer may take to answer the Close.
     pub(crate) goodbye: Duration,
+    /// In the drain, over how long the closes of connections at rest are spread.
+    pub(crate) spread: Duration,
+    /// The longest pause between two tries to accept when the system has no descriptors or memory left.
+    pub(crate) accept_backoff: Duration,
+    /// Event streams go on until the deadline, and are not ended when the drain begins.
+    pub(crate) events_to_deadline: bool,
 }
 
 impl Default for Plan {
@@ -56,8 +64,12 @@ impl Default for Plan {
             quiet: Duration::from_millis(500),
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),
+            head_size: 64 << 10,
             idle_timeout: Duration::from_secs(75),
             goodbye: Duration::from_secs(5),
+            spread: Duration::ZERO,
+            accept_backoff: Duration::from_secs(1),
+            events_to_deadline: false,
         }
     }
 }
@@ -74,6 +86,8 @@ impl Plan {
             head_timeout: self.head_timeout.min(FOR_EVER),
             idle_timeout: self.idle_timeout.min(FOR_EVER),
             goodbye: self.goodbye.min(FOR_EVER),
+            spread: self.spread.min(FOR_EVER),
+            ..self
         }
     }
 

@@ -105,9 +105,36 @@ impl Server {
         self
     }
 
+    /// The most bytes that a request's head may have; a longer one is answered 431. 64 KiB.
+    pub fn head_size(mut self, bytes: usize) -> Self {
+        self.plan.head_size = bytes;
+        self
+    }
+
+    /// The longest pause between two tries to accept when the system has no descriptors or memory left. The first is 10 ms,
+    /// and each is twice the one before. 1 s.
+    pub fn accept_backoff(mut self, time: Duration) -> Self {
+        self.plan.accept_backoff = time;
+        self
+    }
+
     /// How long a keep-alive connection may be at rest before it is closed. 75 s.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.plan.idle_timeout = time;
+        self
+    }
+
+    /// In the drain, over how long the closes of connections at rest are spread, so that their clients do not all connect
+    /// to the next server in one instant. 0 s: each is closed as soon as it has been quiet.
+    pub fn spread(mut self, time: Duration) -> Self {
+        self.plan.spread = time;
+        self
+    }
+
+    /// Whether event streams (`text/event-stream`) go on until the deadline. By default they are ended when the drain
+    /// begins, between two events and with a proper end of body, and the client connects again.
+    pub fn event_streams_to_deadline(mut self, go_on: bool) -> Self {
+        self.plan.events_to_deadline = go_on;
         self
     }
 
@@ -122,11 +149,14 @@ impl IntoFuture for Server {
     type Output = Result<Report>;
     type IntoFuture = Pin<Box<dyn Future<Output = Result<Report>> + Send>>;
 
-    fn into_future(self) -> Self::IntoFuture {
+    fn into_future(mut self) -> Self::IntoFuture {
         Box::pin(async move {
             let lifecycle = self.lifecycle.map_err(Error::signals)?;
             if lifecycle.shared.serves.swap(true, Ordering::AcqRel) {
                 return Err(Error::reused());
+            }
+            for acceptor in &mut self.acceptors {
+                acceptor.set_backoff(self.plan.accept_backoff);
             }
             lifecycle.shared.set_plan(self.plan);
             drive(&lifecycle.shared, self.acceptors).await

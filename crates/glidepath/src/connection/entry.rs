@@ -89,6 +89,7 @@ pub(crate) enum Nudge {
 pub(crate) struct Entry {
     registry: Arc<Registry>,
     key: usize,
+    head_size: usize,
     accepted_late: bool,
     state: AtomicU8,
     nudge: AtomicU8,
@@ -143,9 +144,10 @@ impl Request {
 // ===== impl Entry =====
 
 impl Entry {
-    pub(super) fn new(registry: Arc<Registry>, key: usize) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, key: usize, head_size: usize) -> Self {
         Self {
             key,
+            head_size,
             accepted_late: registry.stage() >= Stage::Drain,
             registry,
             state: AtomicU8::new(State::Fresh as u8),
@@ -159,6 +161,11 @@ impl Entry {
 
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// The most bytes that a head may have.
+    pub(crate) fn head_size(&self) -> usize {
+        self.head_size
     }
 
     pub(crate) fn stage(&self) -> Stage {
@@ -252,7 +259,8 @@ impl Entry {
             State::Handshake if over(times.handshake_timeout) => Nudge::TimedOut,
             State::Fresh | State::Head if over(times.head_timeout) => Nudge::TimedOut,
             State::Rest if over(times.idle_timeout) => Nudge::TimedOut,
-            State::Idle if age >= MOMENT => Nudge::Park,
+            State::Idle if over(times.idle_timeout) => Nudge::TimedOut,
+            State::Idle if age >= MOMENT && !self.is_body_open() => Nudge::Park,
             State::Http2 if over(times.idle_timeout) && self.in_flight() == 0 => Nudge::TimedOut,
             _ => return false,
         };
@@ -384,6 +392,12 @@ impl Entry {
     /// Leaves the registry. Only the first call counts.
     pub(crate) fn leave(&self, end: End) {
         self.registry.remove(self, end);
+    }
+
+    /// A place among all connections, from 0 to 1: scattered, and the same for the whole life (Knuth's multiplicative hash).
+    pub(crate) fn place(&self) -> f64 {
+        let scattered = (self.key as u32).wrapping_mul(2_654_435_769);
+        f64::from(scattered) / f64::from(u32::MAX)
     }
 
     pub(super) fn key(&self) -> usize {

@@ -69,9 +69,14 @@ pub(crate) struct Times {
     pub(crate) quiet: Duration,
     pub(crate) handshake_timeout: Duration,
     pub(crate) head_timeout: Duration,
+    pub(crate) head_size: usize,
     pub(crate) idle_timeout: Duration,
     /// In the drain, how long a WebSocket's peer may take to answer the Close.
     pub(crate) goodbye: Duration,
+    /// In the drain, over how long the closes of connections at rest are spread.
+    pub(crate) spread: Duration,
+    /// From when on event streams are ended.
+    pub(crate) events_end: Stage,
     /// In the drain, the most that a half-sent head or a handshake may still take.
     pub(crate) start_in_drain: Duration,
     /// When the drain began, in coarse milliseconds.
@@ -84,8 +89,11 @@ impl From<&Plan> for Times {
             quiet: plan.quiet,
             handshake_timeout: plan.handshake_timeout,
             head_timeout: plan.head_timeout,
+            head_size: plan.head_size,
             idle_timeout: plan.idle_timeout,
             goodbye: plan.goodbye,
+            spread: plan.spread,
+            events_end: if plan.events_to_deadline { Stage::Answer } else { Stage::Drain },
             // Half of the time for work: a head that completes then still leaves time for its answer.
             start_in_drain: (plan.grace - plan.hook_slice()) / 2,
             drain_began: 0,
@@ -136,9 +144,10 @@ impl Registry {
     }
 
     pub(crate) fn enter(self: &Arc<Self>) -> Arc<Entry> {
+        let head_size = self.times().head_size;
         let mut entries = lock(&self.entries);
         let vacant = entries.vacant_entry();
-        let entry = Arc::new(Entry::new(Arc::clone(self), vacant.key()));
+        let entry = Arc::new(Entry::new(Arc::clone(self), vacant.key(), head_size));
         vacant.insert(Arc::clone(&entry));
         entry
     }

@@ -1,5 +1,6 @@
 //! One life from beginning to end, on paused time: seconds pass in no time, and exactly.
 
+mod connections;
 mod drain;
 mod ends;
 mod hooks;
