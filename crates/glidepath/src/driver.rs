@@ -8,12 +8,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::admin::Admin;
 use crate::connection::{Registry, Stage};
 use crate::display::Display;
 use crate::drain::Drain;
@@ -24,6 +24,7 @@ use crate::listener::Acceptor;
 use crate::os;
 use crate::phase::{Cause, Command, Core, Ending, Event, Left, Moment, Phase};
 use crate::plan::{LAST_RESORT_MARGIN, OVERSLEPT, PROCESS_MARGIN, Plan};
+use crate::readiness::Readiness;
 use crate::report::{self, EXIT_CLEAN, EXIT_CUT, EXIT_FAILED, EXIT_SIGNAL_BASE, Outcome, Report, Snapshot};
 use crate::signal::{self, Heard, Signals, Waker};
 use crate::tasks::Tasks;
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) tasks: Tasks,
     pub(crate) hooks: Hooks,
     pub(crate) drain: Drain,
+    pub(crate) readiness: Readiness,
     on_report: Mutex<Option<OnReport>>,
     report: Mutex<Option<Report>>,
     thread: Option<Waker>,
@@ -75,6 +77,7 @@ impl Shared {
             serves: AtomicBool::new(false),
             hooks: Hooks::default(),
             drain: Drain::default(),
+            readiness: Readiness::default(),
             on_report: Mutex::default(),
             report: Mutex::default(),
             thread,
@@ -124,6 +127,7 @@ impl Shared {
                 Command::TurnAway => {
                     inner.stopped = Some(now);
                     self.drain.stop();
+                    self.readiness.stop();
                     self.registry.set_stage(Stage::TurnAway);
                 }
                 Command::Drain => {
@@ -268,7 +272,7 @@ fn exit_code(ending: Ending) -> Option<u8> {
 }
 
 /// Takes one service from its first accept to its report.
-pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>) -> Result<Report> {
+pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mut admin: Admin) -> Result<Report> {
     shared.listeners.store(acceptors.len(), Ordering::Release);
     let mut hooks: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
     let mut failed = None;
@@ -287,6 +291,7 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>) ->
                 Command::Finish => {
                     display.clear();
                     let report = shared.finish(None);
+                    admin.close().await;
                     return match failed {
                         Some(error) => Err(Error::listener(error)),
                         None => Ok(report),
@@ -300,14 +305,22 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>) ->
         tokio::select! {
             () = shared.changed.notified() => {}
             () = until(looks_again_at) => {}
-            sealed = accept(&mut acceptors, &shared.listeners) => {
+            sealed = Acceptor::any_sealed(&mut acceptors) => {
+                shared.listeners.store(acceptors.len(), Ordering::Release);
                 if let Err(error) = sealed {
                     failed = Some(error);
                     shared.dispatch(Event::Fail);
                 }
             }
+            error = admin.serve() => {
+                failed = Some(error);
+                shared.dispatch(Event::Fail);
+            }
             () = ended(&mut hooks) => hooks = None,
-            _ = sweep.tick() => shared.registry.sweep(),
+            _ = sweep.tick() => {
+                shared.registry.sweep();
+                admin.sweep();
+            }
             () = display.due(), if shared.phase() >= Phase::LameDuck => display.show(&shared.snapshot()),
         }
         shared.dispatch(Event::Look);
@@ -326,21 +339,6 @@ async fn ended(hooks: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
         Some(hooks) => hooks.await,
         None => std::future::pending().await,
     }
-}
-
-/// Ready when one more listener is sealed, or has failed.
-async fn accept(acceptors: &mut Vec<Acceptor>, listeners: &AtomicUsize) -> std::io::Result<()> {
-    std::future::poll_fn(|cx| {
-        for i in 0..acceptors.len() {
-            if let Poll::Ready(sealed) = acceptors[i].poll(cx) {
-                acceptors.swap_remove(i);
-                listeners.store(acceptors.len(), Ordering::Release);
-                return Poll::Ready(sealed);
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }
 
 /// The signal thread: hears, and ends the process when nobody else does. Never returns.

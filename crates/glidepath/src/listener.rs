@@ -239,6 +239,20 @@ impl Acceptor {
         }
     }
 
+    /// Ready when one more of them is sealed, or has failed: it is out of the list then.
+    pub(crate) async fn any_sealed(acceptors: &mut Vec<Self>) -> io::Result<()> {
+        std::future::poll_fn(|cx| {
+            for i in 0..acceptors.len() {
+                if let Poll::Ready(sealed) = acceptors[i].poll(cx) {
+                    acceptors.swap_remove(i);
+                    return Poll::Ready(sealed);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
     fn take(&mut self, socket: Socket) {
         // Now and then is enough, and old slow ones are forgotten.
         if self.accepted % 16 == 0 {

@@ -1,5 +1,6 @@
 //! What is known of one open connection. The invariants are at the top of `registry.rs`.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
@@ -90,6 +91,8 @@ pub(crate) struct Entry {
     registry: Arc<Registry>,
     key: usize,
     head_size: usize,
+    /// Where requests are to bear it. Boxed, so that it weighs little where they are not.
+    peer: Option<Box<SocketAddr>>,
     accepted_late: bool,
     state: AtomicU8,
     nudge: AtomicU8,
@@ -144,10 +147,11 @@ impl Request {
 // ===== impl Entry =====
 
 impl Entry {
-    pub(super) fn new(registry: Arc<Registry>, key: usize, head_size: usize) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, key: usize, head_size: usize, peer: Option<Box<SocketAddr>>) -> Self {
         Self {
             key,
             head_size,
+            peer,
             accepted_late: registry.stage() >= Stage::Drain,
             registry,
             state: AtomicU8::new(State::Fresh as u8),
@@ -157,6 +161,10 @@ impl Entry {
             body_open: AtomicBool::new(false),
             inner: Mutex::default(),
         }
+    }
+
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.peer.as_deref().copied()
     }
 
     pub(crate) fn registry(&self) -> &Arc<Registry> {

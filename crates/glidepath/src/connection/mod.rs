@@ -20,6 +20,7 @@ mod frames;
 mod handshake;
 mod io;
 mod linger;
+mod peer;
 mod registry;
 mod service;
 mod upgraded;
@@ -35,6 +36,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 pub use self::body::Body;
+pub use self::peer::PeerAddr;
 pub(crate) use self::registry::{Registry, Stage};
 pub use self::service::App;
 
@@ -134,7 +136,8 @@ impl Next {
 impl<A: App> Connection<A> {
     #[cfg(not(feature = "tls"))]
     pub(crate) fn new(socket: Socket, app: A, registry: &Arc<Registry>) -> Self {
-        Self::begin(Life::Fresh { stream: socket.into(), app, first: BytesMut::new() }, registry)
+        let entry = registry.enter(&socket);
+        Self::begin(Life::Fresh { stream: socket.into(), app, first: BytesMut::new() }, entry)
     }
 
     #[cfg(feature = "tls")]
@@ -144,11 +147,12 @@ impl<A: App> Connection<A> {
         app: A,
         registry: &Arc<Registry>,
     ) -> Self {
-        Self::begin(handshake::first_life(socket.into(), tls, app), registry)
+        let entry = registry.enter(&socket);
+        Self::begin(handshake::first_life(socket.into(), tls, app), entry)
     }
 
-    fn begin(life: Life<A>, registry: &Arc<Registry>) -> Self {
-        Self { entry: registry.enter(), life, timer: None, registered: false, asked_to_close: false }
+    fn begin(life: Life<A>, entry: Arc<Entry>) -> Self {
+        Self { entry, life, timer: None, registered: false, asked_to_close: false }
     }
 
     fn poll_life(&mut self, cx: &mut Context<'_>) -> Next {

@@ -6,7 +6,7 @@
 //! 3. In serving, a connection touches only its own entry and reads the stage; nothing that is shared is written.
 //! 4. Locks are taken in this order: the registry's `entries`, its `ended`, an entry's `inner`; and never twice.
 
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::entry::{End, Entry};
 use crate::os::coarse_millis;
 use crate::plan::Plan;
 use crate::report::{self, Running};
+use crate::socket::Socket;
 
 /// What the lifecycle asks of all connections. Only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +53,8 @@ pub(crate) struct Registry {
     entries: Mutex<Slab<Arc<Entry>>>,
     ended: Mutex<Ended>,
     times: Mutex<Times>,
+    /// Requests are to bear their peer's address.
+    keeps_peers: AtomicBool,
     changed: Arc<Notify>,
 }
 
@@ -114,12 +117,18 @@ impl Registry {
             entries: Mutex::default(),
             ended: Mutex::default(),
             times: Mutex::new(plan.into()),
+            keeps_peers: AtomicBool::new(false),
             changed,
         })
     }
 
     pub(crate) fn set_plan(&self, plan: &Plan) {
         *lock(&self.times) = plan.into();
+    }
+
+    /// Connections that come from now on keep their peer's address.
+    pub(crate) fn keep_peers(&self) {
+        self.keeps_peers.store(true, Relaxed);
     }
 
     pub(crate) fn times(&self) -> Times {
@@ -143,11 +152,12 @@ impl Registry {
         entries.iter().for_each(|entry| entry.wake_all());
     }
 
-    pub(crate) fn enter(self: &Arc<Self>) -> Arc<Entry> {
+    pub(crate) fn enter(self: &Arc<Self>, socket: &Socket) -> Arc<Entry> {
+        let peer = if self.keeps_peers.load(Relaxed) { socket.peer().map(Box::new) } else { None };
         let head_size = self.times().head_size;
         let mut entries = lock(&self.entries);
         let vacant = entries.vacant_entry();
-        let entry = Arc::new(Entry::new(Arc::clone(self), vacant.key(), head_size));
+        let entry = Arc::new(Entry::new(Arc::clone(self), vacant.key(), head_size, peer));
         vacant.insert(Arc::clone(&entry));
         entry
     }

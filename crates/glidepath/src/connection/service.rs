@@ -15,6 +15,7 @@ use tower_service::Service;
 
 use super::body::Body;
 use super::entry::{Entry, RequestEnd};
+use super::peer::PeerAddr;
 use super::registry::Stage;
 use super::upgraded::Upgrade;
 
@@ -83,7 +84,10 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
     type Error = BoxError;
     type Future = TrackedCall<A>;
 
-    fn call(&self, request: Request<Incoming>) -> TrackedCall<A> {
+    fn call(&self, mut request: Request<Incoming>) -> TrackedCall<A> {
+        if let Some(address) = self.entry.peer() {
+            request.extensions_mut().insert(PeerAddr(address));
+        }
         let key = self.entry.begin(request.method(), request.uri(), !http_body::Body::is_end_stream(request.body()));
         TrackedCall {
             http1: request.version() != Version::HTTP_2,

@@ -3,7 +3,9 @@
 mod connections;
 mod drain;
 mod ends;
+mod extensions;
 mod hooks;
+mod probes;
 mod requests;
 mod tasks;
 mod tls;
