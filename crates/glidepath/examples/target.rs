@@ -15,6 +15,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -26,7 +27,10 @@ use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use futures_util::{Stream, StreamExt, stream};
-use glidepath::{Lifecycle, Report, Tasks};
+use glidepath::{Lifecycle, Listener, Report, Tasks};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde::Deserialize;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{self, Runtime};
@@ -64,9 +68,14 @@ fn run(settings: Settings) -> Result<Report, Box<dyn std::error::Error>> {
 async fn serve(settings: Settings, lifecycle: Lifecycle) -> glidepath::Result<Report> {
     let app = app(lifecycle.tasks());
     let public = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port)).await?;
-    say(io::stderr(), format_args!("listening on {}", public.local_addr()?));
+    let address = public.local_addr()?;
 
     let mut server = lifecycle.serve(public, app.clone()).grace(settings.grace).lame_duck(settings.lame_duck);
+    if let Some(port) = settings.tls_port {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        say(io::stderr(), format_args!("listening with TLS on {}", listener.local_addr()?));
+        server = server.and_serve(Listener::tls(listener, tls_config()?), app.clone());
+    }
     if let Some(path) = settings.unix {
         server = server.and_serve(UnixListener::bind(path)?, app);
     }
@@ -76,7 +85,21 @@ async fn serve(settings: Settings, lifecycle: Lifecycle) -> glidepath::Result<Re
         say(io::stderr(), format_args!("admin on {}", admin.local_addr()?));
         server = server.admin(admin);
     }
+    say(io::stderr(), format_args!("listening on {address}"));
     server.await
+}
+
+/// With a certificate of its own, which no client trusts unless told to.
+fn tls_config() -> io::Result<Arc<ServerConfig>> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).map_err(io::Error::other)?;
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_no_client_auth();
+    let mut config = config.with_single_cert(vec![made.cert.into()], key.into()).map_err(io::Error::other)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }
 
 // === The settings ===
@@ -85,6 +108,7 @@ struct Settings {
     port: u16,
     grace: Duration,
     lame_duck: Duration,
+    tls_port: Option<u16>,
     admin_port: Option<u16>,
     unix: Option<PathBuf>,
     workers: Option<usize>,
@@ -92,7 +116,7 @@ struct Settings {
 
 impl Settings {
     fn from_env() -> Result<Self, String> {
-        for later in ["TLS_PORT", "RESTART"] {
+        for later in ["RESTART"] {
             if env::var_os(later).is_some() {
                 return Err(format!("{later} is set, and the library can't do that yet"));
             }
@@ -101,6 +125,7 @@ impl Settings {
             port: number("PORT")?.unwrap_or(8080),
             grace: seconds("GRACE")?.unwrap_or(Duration::from_secs(30)),
             lame_duck: seconds("LAME_DUCK")?.unwrap_or_default(),
+            tls_port: number("TLS_PORT")?,
             admin_port: number("ADMIN_PORT")?,
             unix: env::var_os("UNIX").map(PathBuf::from),
             workers: number("WORKERS")?,

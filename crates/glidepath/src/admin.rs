@@ -16,11 +16,12 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use crate::connection::{Body, Connection, Registry, Stage};
+use crate::connection::{Body, Registry, Stage};
 use crate::listener::{Acceptor, Listener};
 use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::readiness::Readiness;
+use crate::server::accept;
 
 /// How long probes that are just connecting may hold up an end whose work is done. Near ones need 3 ms.
 const SEALED_WITHIN: Duration = Duration::from_millis(20);
@@ -42,11 +43,7 @@ impl Admin {
     }
 
     pub(crate) fn add(&mut self, listener: Listener, probes: Probes) {
-        let registry = Arc::clone(&self.registry);
-        self.acceptors.push(Acceptor::new(listener, move |stream| {
-            #[expect(clippy::disallowed_methods, reason = "the registry tracks connections")]
-            tokio::spawn(Connection::new(stream, probes.clone(), &registry));
-        }));
+        self.acceptors.push(accept(listener, probes, &self.registry));
     }
 
     pub(crate) fn set_plan(&mut self, plan: &Plan) {

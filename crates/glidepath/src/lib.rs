@@ -18,8 +18,11 @@ mod readiness;
 mod report;
 mod server;
 mod signal;
+mod socket;
 mod stream;
 mod tasks;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use connection::{App, Body, PeerAddr};
 pub use drain::{Drain, Until, UntilDraining};

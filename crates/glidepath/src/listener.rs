@@ -10,6 +10,8 @@
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,24 +20,79 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::stream::Stream;
+use crate::socket::Socket;
 
 /// A listening socket that a server can take: made `From` tokio's TCP or unix listener.
+///
+/// With the feature `tls`, `Listener::tls` makes one that speaks TLS.
 #[derive(Debug)]
-pub struct Listener(Socket);
+pub struct Listener {
+    socket: Listening,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<rustls::ServerConfig>>,
+}
 
 #[derive(Debug)]
-enum Socket {
+enum Listening {
     Tcp(TcpListener),
     #[cfg(unix)]
     Unix(UnixListener, Option<OwnPath>),
+}
+
+impl Listener {
+    fn plain(socket: Listening) -> Self {
+        Self {
+            socket,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    /// Speaks TLS on what `listener` accepts, as `config` says.
+    ///
+    /// The handshake happens on the connection's own task: a slow one delays nobody else, and
+    /// [`Server::handshake_timeout`](crate::Server::handshake_timeout) bounds it. HTTP/2 is spoken with clients that begin
+    /// it; they do if `config.alpn_protocols` offers `h2`. Every connection is closed with a close_notify before its FIN
+    /// (RFC 8446, section 6.1), so that clients can tell an end from an attack; only one that the deadline cuts is not,
+    /// because it was cut.
+    ///
+    /// Early data (0-RTT) is not taken, whatever `config` says: who repeats it makes the app act twice (RFC 8470).
+    ///
+    /// glidepath turns on no provider of cryptography: the one that `config` was built with does all of it. A `listener`
+    /// that speaks TLS already gets the new `config` instead of its own. A handshake that fails is counted in
+    /// [`Connections::failed`](crate::Connections::failed) and is no error of the server.
+    ///
+    /// ```no_run
+    /// # async fn main_(config: rustls::ServerConfig, app: axum::Router) -> glidepath::Result<()> {
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:4443").await?;
+    /// glidepath::serve(glidepath::Listener::tls(listener, config.into()), app).await?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "tls")]
+    pub fn tls(listener: impl Into<Self>, config: Arc<rustls::ServerConfig>) -> Self {
+        Self { tls: Some(without_early_data(config)), ..listener.into() }
+    }
+
+    /// The configuration of TLS, if it is to be spoken.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_config(&self) -> Option<Arc<rustls::ServerConfig>> {
+        self.tls.clone()
+    }
+}
+
+#[cfg(feature = "tls")]
+fn without_early_data(mut config: Arc<rustls::ServerConfig>) -> Arc<rustls::ServerConfig> {
+    if config.max_early_data_size > 0 {
+        Arc::make_mut(&mut config).max_early_data_size = 0;
+    }
+    config
 }
 
 impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Self {
         // Accepted sockets inherit it: answers are not held back to be joined with later ones (tcp(7)).
         let _ = socket2::SockRef::from(&listener).set_tcp_nodelay(true);
-        Self(Socket::Tcp(listener))
+        Self::plain(Listening::Tcp(listener))
     }
 }
 
@@ -43,7 +100,7 @@ impl From<TcpListener> for Listener {
 impl From<UnixListener> for Listener {
     fn from(listener: UnixListener) -> Self {
         let path = listener.local_addr().ok().and_then(|address| address.as_pathname().map(PathBuf::from));
-        Self(Socket::Unix(listener, path.and_then(OwnPath::of)))
+        Self::plain(Listening::Unix(listener, path.and_then(OwnPath::of)))
     }
 }
 
@@ -89,7 +146,7 @@ const BATCH: usize = 64;
 /// Accepts connections and hands them to `spawn`, until it is sealed.
 pub(crate) struct Acceptor {
     state: State,
-    spawn: Box<dyn FnMut(Stream) + Send>,
+    spawn: Box<dyn FnMut(Socket) + Send>,
     /// The slowest handshake seen of late: what a client that is just connecting may need.
     round_trip: Duration,
     accepted: usize,
@@ -97,7 +154,7 @@ pub(crate) struct Acceptor {
 }
 
 enum State {
-    Accepting { socket: Socket, pause: Option<Pin<Box<Sleep>>>, backoff: Duration },
+    Accepting { socket: Listening, pause: Option<Pin<Box<Sleep>>>, backoff: Duration },
     Sealing { queue: Queue, until: Instant, quiet_by: Instant, look: Pin<Box<Sleep>>, taken: usize },
     Sealed,
 }
@@ -110,26 +167,26 @@ enum Queue {
 }
 
 impl Queue {
-    fn accept(&self) -> io::Result<Stream> {
+    fn accept(&self) -> io::Result<Socket> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
                 stream.set_nonblocking(true)?;
-                TcpStream::from_std(stream).map(Stream::Tcp)
+                TcpStream::from_std(stream).map(Socket::Tcp)
             }
             #[cfg(unix)]
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept()?;
                 stream.set_nonblocking(true)?;
-                UnixStream::from_std(stream).map(Stream::Unix)
+                UnixStream::from_std(stream).map(Socket::Unix)
             }
         }
     }
 }
 
 impl Acceptor {
-    pub(crate) fn new(listener: Listener, spawn: impl FnMut(Stream) + Send + 'static) -> Self {
-        let state = State::Accepting { socket: listener.0, pause: None, backoff: Duration::ZERO };
+    pub(crate) fn new(listener: Listener, spawn: impl FnMut(Socket) + Send + 'static) -> Self {
+        let state = State::Accepting { socket: listener.socket, pause: None, backoff: Duration::ZERO };
         Self {
             state,
             spawn: Box::new(spawn),
@@ -148,12 +205,12 @@ impl Acceptor {
     pub(crate) fn seal(&mut self) {
         let State::Accepting { socket, .. } = std::mem::replace(&mut self.state, State::Sealed) else { return };
         let queue = match socket {
-            Socket::Tcp(listener) => {
+            Listening::Tcp(listener) => {
                 refuse_syn(&listener);
                 listener.into_std().map(Queue::Tcp)
             }
             #[cfg(unix)]
-            Socket::Unix(listener, path) => {
+            Listening::Unix(listener, path) => {
                 // Without the path nobody new finds it.
                 if let Some(path) = path {
                     path.remove();
@@ -196,14 +253,14 @@ impl Acceptor {
         .await
     }
 
-    fn take(&mut self, stream: Stream) {
+    fn take(&mut self, socket: Socket) {
         // Now and then is enough, and old slow ones are forgotten.
         if self.accepted % 16 == 0 {
-            let seen = stream.rtt().unwrap_or_default();
+            let seen = socket.rtt().unwrap_or_default();
             self.round_trip = seen.max(self.round_trip * 7 / 8).min(SEAL_LIMIT);
         }
         self.accepted = self.accepted.wrapping_add(1);
-        (self.spawn)(stream);
+        (self.spawn)(socket);
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -214,9 +271,11 @@ impl Acceptor {
                 *pause = None;
             }
             let accepted = match socket {
-                Socket::Tcp(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| Stream::Tcp(stream)),
+                Listening::Tcp(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| Socket::Tcp(stream)),
                 #[cfg(unix)]
-                Socket::Unix(listener, _) => ready!(listener.poll_accept(cx)).map(|(stream, _)| Stream::Unix(stream)),
+                Listening::Unix(listener, _) => {
+                    ready!(listener.poll_accept(cx)).map(|(stream, _)| Socket::Unix(stream))
+                }
             };
             match accepted {
                 Ok(stream) => {

@@ -41,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) hooks: Option<Duration>,
     /// How long a connection must have been silent before it is closed in the drain.
     pub(crate) quiet: Duration,
+    /// From the first byte of a TLS handshake to its end.
+    pub(crate) handshake_timeout: Duration,
     /// From a head's first byte to its last.
     pub(crate) head_timeout: Duration,
     /// The most bytes that a head may have.
@@ -66,6 +68,7 @@ impl Default for Plan {
             grace: Duration::from_secs(30),
             hooks: None,
             quiet: Duration::from_millis(500),
+            handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),
             head_size: 64 << 10,
             idle_timeout: Duration::from_secs(75),
@@ -86,6 +89,7 @@ impl Plan {
             grace: self.grace.min(FOR_EVER),
             hooks: self.hooks.map(|hooks| hooks.min(FOR_EVER)),
             quiet: self.quiet.min(FOR_EVER),
+            handshake_timeout: self.handshake_timeout.min(FOR_EVER),
             head_timeout: self.head_timeout.min(FOR_EVER),
             idle_timeout: self.idle_timeout.min(FOR_EVER),
             goodbye: self.goodbye.min(FOR_EVER),

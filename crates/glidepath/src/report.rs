@@ -90,7 +90,7 @@ pub struct Connections {
     pub at_rest: u64,
     /// Upgraded (a WebSocket, CONNECT), and then closed.
     pub upgraded: u64,
-    /// Broken by the client or the network, timed out, or not HTTP.
+    /// Broken by the client or the network, timed out, not HTTP, or without a whole TLS handshake.
     pub failed: u64,
     /// Cut by the deadline or a forced end.
     pub cut: u64,

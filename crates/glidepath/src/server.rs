@@ -2,11 +2,12 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::admin::{Admin, Probes};
-use crate::connection::{App, Connection};
+use crate::connection::{App, Connection, Registry};
 use crate::driver::drive;
 use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
@@ -42,6 +43,21 @@ pub fn serve<A: App>(listener: impl Into<Listener>, app: A) -> Server {
     Server::new(Lifecycle::new()).and_serve(listener, app)
 }
 
+/// Accepts connections, each with a task of its own that the registry knows.
+pub(crate) fn accept<A: App>(listener: Listener, app: A, registry: &Arc<Registry>) -> Acceptor {
+    let registry = Arc::clone(registry);
+    #[cfg(feature = "tls")]
+    let tls = listener.tls_config();
+    Acceptor::new(listener, move |socket| {
+        #[cfg(not(feature = "tls"))]
+        let connection = Connection::new(socket, app.clone(), &registry);
+        #[cfg(feature = "tls")]
+        let connection = Connection::new(socket, tls.clone(), app.clone(), &registry);
+        #[expect(clippy::disallowed_methods, reason = "the registry tracks connections")]
+        tokio::spawn(connection);
+    })
+}
+
 impl Server {
     pub(crate) fn new(lifecycle: io::Result<Lifecycle>) -> Self {
         Self { lifecycle, acceptors: Vec::new(), admin: Admin::new(), plan: Plan::default() }
@@ -50,11 +66,7 @@ impl Server {
     /// Serves on one more listener, the same app or another. All are sealed before anything is waited for.
     pub fn and_serve<A: App>(mut self, listener: impl Into<Listener>, app: A) -> Self {
         if let Ok(lifecycle) = &self.lifecycle {
-            let registry = lifecycle.shared.registry.clone();
-            self.acceptors.push(Acceptor::new(listener.into(), move |stream| {
-                #[expect(clippy::disallowed_methods, reason = "the registry tracks connections")]
-                tokio::spawn(Connection::new(stream, app.clone(), &registry));
-            }));
+            self.acceptors.push(accept(listener.into(), app, &lifecycle.shared.registry));
         }
         self
     }
@@ -154,6 +166,15 @@ impl Server {
     /// The part of the grace period that is kept for hooks, if there are any. 5 s, at most a quarter of the grace period.
     pub fn hooks_within(mut self, time: Duration) -> Self {
         self.plan.hooks = Some(time);
+        self
+    }
+
+    /// From the first byte of a TLS handshake to its end; then the connection is closed. 10 s.
+    ///
+    /// In the drain it is no longer than half of the time for work, so that a request can still follow.
+    #[cfg(feature = "tls")]
+    pub fn handshake_timeout(mut self, time: Duration) -> Self {
+        self.plan.handshake_timeout = time;
         self
     }
 

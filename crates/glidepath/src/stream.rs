@@ -1,140 +1,162 @@
-//! A connected socket of any kind.
+//! What HTTP is spoken over: a socket, or TLS on one.
+//!
+//! Everything here works without waiting, so that whoever closes or says goodbye in the place of others can use it.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
-#[cfg(unix)]
-use tokio::net::UnixStream;
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::os::TcpInfo;
+use crate::socket::Socket;
+#[cfg(feature = "tls")]
+use crate::tls::Session;
 
-/// A connected socket.
+/// A connection to a peer.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    Tcp(TcpStream),
-    #[cfg(unix)]
-    Unix(UnixStream),
+    Plain(Socket),
+    /// After the handshake. Boxed: connections without TLS stay small.
+    #[cfg(feature = "tls")]
+    Tls(Box<Session>),
 }
 
-/// The same expression for each kind of socket.
+impl From<Socket> for Stream {
+    fn from(socket: Socket) -> Self {
+        Self::Plain(socket)
+    }
+}
+
+/// The same expression for each kind of stream.
 macro_rules! each {
-    ($self:expr, $socket:ident => $do:expr) => {
+    ($self:expr, $stream:ident => $do:expr) => {
         match $self {
-            Stream::Tcp($socket) => $do,
-            #[cfg(unix)]
-            Stream::Unix($socket) => $do,
+            Stream::Plain($stream) => $do,
+            #[cfg(feature = "tls")]
+            Stream::Tls($stream) => $do,
         }
     };
 }
 
 impl Stream {
-    /// How many bytes the kernel holds for us (ioctl FIONREAD): more than zero is a request on its way.
-    ///
-    /// Asks the kernel, not the reactor, which may not have heard of them yet.
+    /// What is underneath; its bytes may be encrypted.
+    pub(crate) fn socket(&self) -> &Socket {
+        match self {
+            Self::Plain(socket) => socket,
+            #[cfg(feature = "tls")]
+            Self::Tls(session) => session.socket(),
+        }
+    }
+
+    /// A peer that hears of the end by TLS answers with a close_notify of its own.
+    pub(crate) fn is_tls(&self) -> bool {
+        !matches!(self, Self::Plain(_))
+    }
+
+    /// More than zero is a request on its way: bytes that the kernel holds for us, and over TLS what is decrypted and
+    /// not read, or half a record. What a record in the kernel holds is not known; it is taken for a request.
     pub(crate) fn unread(&self) -> u64 {
-        #[cfg(unix)]
-        return each!(self, socket => rustix::io::ioctl_fionread(socket).unwrap_or(0));
-        #[cfg(not(unix))]
-        0
+        each!(self, stream => stream.unread())
     }
 
-    /// The address of the other end, where it has one.
-    pub(crate) fn peer(&self) -> Option<std::net::SocketAddr> {
+    /// Part of a TLS record has come: a request whose first byte cannot be told yet.
+    pub(crate) fn is_inside_record(&self) -> bool {
         match self {
-            Self::Tcp(socket) => socket.peer_addr().ok(),
-            #[cfg(unix)]
-            Self::Unix(_) => None,
+            Self::Plain(_) => false,
+            #[cfg(feature = "tls")]
+            Self::Tls(session) => session.is_inside_record(),
         }
     }
 
-    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, socket => socket.poll_read_ready(cx))
-    }
-
-    /// Reads what is there, without waiting.
-    pub(crate) fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        each!(self, socket => socket.try_read(buf))
-    }
-
-    /// Writes what fits, without waiting.
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        each!(self, socket => socket.try_write(bytes))
-    }
-
-    /// Looks at what is there without taking it (recv(2), `MSG_PEEK`); zero is the peer's FIN.
-    pub(crate) fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        #[cfg(unix)]
-        {
-            let flags = rustix::net::RecvFlags::PEEK;
-            each!(self, socket => socket.try_io(Interest::READABLE, || {
-                Ok(rustix::net::recv(socket, &mut *buf, flags).map(|(n, _)| n)?)
-            }))
-        }
-        #[cfg(not(unix))]
+    /// Waits for a request without holding a buffer for it: what comes is left where it is if that is possible, and put
+    /// into `first` if not. Zero at the end of the stream.
+    ///
+    /// Records of TLS must be read to know whether they hold a byte of a request: alerts and tickets do not.
+    pub(crate) fn poll_request(&mut self, first: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(socket) => socket.try_io(Interest::READABLE, || socket2::SockRef::from(socket).peek(uninit(buf))),
+            Self::Plain(socket) => {
+                let _ = first;
+                socket.poll_peek(cx)
+            }
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => self.poll_first(first, cx),
         }
     }
 
-    /// Waits for the next event on the sending side: the kernel gives one when the peer has acknowledged our FIN.
-    pub(crate) async fn sending_side_changed(&self) -> io::Result<()> {
-        each!(self, socket => {
-            // What the reactor remembers is older than the FIN: forget it, so that only a new event counts.
-            let _ = socket.try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
-            socket.ready(Interest::WRITABLE).await.map(drop)
+    /// Reads what is there; zero at the end of the stream.
+    pub(crate) fn poll_first(&mut self, first: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut buf = [0; 4096];
+        let mut read = ReadBuf::new(&mut buf);
+        Pin::new(self).poll_read(cx, &mut read).map(|end| {
+            or_end(end)?;
+            first.extend_from_slice(read.filled());
+            Ok(read.filled().len())
         })
     }
 
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        each!(self, socket => socket.readable().await)
-    }
-
-    fn tcp_info(&self) -> Option<TcpInfo> {
+    /// Reads what is there, without waiting.
+    pub(crate) fn try_read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            #[cfg(unix)]
-            Self::Tcp(socket) => crate::os::tcp_info(std::os::fd::AsFd::as_fd(socket)),
-            #[cfg(not(unix))]
-            Self::Tcp(_) => None,
-            #[cfg(unix)]
-            Self::Unix(_) => None,
+            Self::Plain(socket) => socket.try_read(buf),
+            #[cfg(feature = "tls")]
+            Self::Tls(session) => {
+                let mut read = ReadBuf::new(buf);
+                or_end(now(|cx| Pin::new(session).poll_read(cx, &mut read)))?;
+                Ok(read.filled().len())
+            }
         }
     }
 
-    /// The smoothed round-trip time, where the kernel tells it.
-    pub(crate) fn rtt(&self) -> Option<Duration> {
-        self.tcp_info().map(|info| info.rtt)
-    }
-
-    /// Whether the peer's kernel has all that was sent, with the FIN. A unix socket has no way in between.
-    pub(crate) fn fin_acknowledged(&self) -> bool {
+    /// Writes what fits, without waiting.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(_) => self.tcp_info().is_some_and(|info| info.fin_acknowledged),
-            #[cfg(unix)]
-            Self::Unix(_) => true,
+            Self::Plain(socket) => socket.try_write(bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(session) => {
+                let written = now(|cx| Pin::new(&mut *session).poll_write(cx, bytes))?;
+                // What the socket does not take goes out before the next write, or before the close.
+                let _ = now(|cx| Pin::new(session).poll_flush(cx));
+                Ok(written)
+            }
         }
     }
 
-    /// Sends the FIN; what was written before still goes out.
-    pub(crate) fn shut(&mut self) {
-        // A socket is shut at once, whatever context it is polled with.
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        let _ = Pin::new(self).poll_shutdown(&mut cx);
+    /// Sends the FIN, over TLS behind a close_notify (RFC 8446, section 6.1); what was written before still goes out.
+    ///
+    /// False if the socket is too full for that: then again when it is writable.
+    pub(crate) fn shut(&mut self) -> bool {
+        let shut = now(|cx| Pin::new(self).poll_shutdown(cx));
+        !shut.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+/// Does it now or not at all: nobody is woken for it later.
+fn now<T>(poll: impl FnOnce(&mut Context<'_>) -> Poll<io::Result<T>>) -> io::Result<T> {
+    match poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => done,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+/// A peer that sends its FIN without a close_notify has ended its stream all the same. HTTP's messages say themselves
+/// whether they are whole (RFC 9112, section 9.8).
+pub(crate) fn or_end(read: io::Result<()>) -> io::Result<()> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+        read => read,
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), socket => Pin::new(socket).poll_read(cx, buf))
+        each!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), socket => Pin::new(socket).poll_write(cx, buf))
+        each!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -142,18 +164,18 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), socket => Pin::new(socket).poll_write_vectored(cx, bufs))
+        each!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
-        each!(self, socket => socket.is_write_vectored())
+        each!(self, stream => stream.is_write_vectored())
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), socket => Pin::new(socket).poll_flush(cx))
+        each!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), socket => Pin::new(socket).poll_shutdown(cx))
+        each!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
     }
 }

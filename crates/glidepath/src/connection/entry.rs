@@ -19,7 +19,9 @@ use crate::stream::Stream;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum State {
-    /// Accepted; not a byte has come. Next: `Head`.
+    /// A TLS handshake is under way. Next: `Fresh`.
+    Handshake,
+    /// Accepted; not a byte has come, or none since the handshake. Next: `Head`.
     Fresh,
     /// Bytes of a head have come, not all. Next: `Flight`.
     Head,
@@ -40,7 +42,8 @@ pub(crate) enum State {
 }
 
 impl State {
-    const ALL: [(Self, &str); 9] = [
+    const ALL: [(Self, &str); 10] = [
+        (Self::Handshake, "handshake"),
         (Self::Fresh, "new"),
         (Self::Head, "reading a head"),
         (Self::Flight, "in flight"),
@@ -261,6 +264,7 @@ impl Entry {
         let age = now.saturating_sub(self.since.load(Relaxed));
         let over = |limit: Duration| u128::from(age) >= limit.as_millis();
         let nudge = match self.state() {
+            State::Handshake if over(times.handshake_timeout) => Nudge::TimedOut,
             State::Fresh | State::Head if over(times.head_timeout) => Nudge::TimedOut,
             State::Rest if over(times.idle_timeout) => Nudge::TimedOut,
             State::Idle if over(times.idle_timeout) => Nudge::TimedOut,

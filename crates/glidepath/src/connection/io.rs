@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::entry::Entry;
 use super::is_blank;
 use super::upgraded::Wire;
-use crate::stream::Stream;
+use crate::stream::{Stream, or_end};
 
 #[derive(Debug)]
 pub(crate) struct Io {
@@ -75,7 +75,7 @@ impl AsyncRead for Io {
         match &mut self.socket {
             Socket::Own(stream) => {
                 let before = buf.filled().len();
-                ready!(Pin::new(stream).poll_read(cx, buf))?;
+                or_end(ready!(Pin::new(stream).poll_read(cx, buf)))?;
                 if !is_blank(&buf.filled()[before..]) {
                     self.entry.heard();
                 }

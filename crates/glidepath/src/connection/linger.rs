@@ -25,14 +25,14 @@ pub(crate) enum Patience {
 
 /// Two round trips and some scheduling: what a FIN needs to arrive and what was on its way needs to come.
 pub(crate) fn turnaround(stream: &Stream) -> Duration {
-    2 * stream.rtt().unwrap_or_default().min(Duration::from_millis(500)) + Duration::from_millis(2)
+    2 * stream.socket().rtt().unwrap_or_default().min(Duration::from_millis(500)) + Duration::from_millis(2)
 }
 
-/// Sends the FIN, reads on and throws away until the peer has acknowledged it or closes too, and closes.
+/// Sends the FIN (over TLS behind a close_notify), reads on and throws away until the peer has acknowledged it or closes too, and closes.
 ///
 /// Gives the number of bytes that were thrown away.
 pub(crate) async fn close(mut stream: Stream, patience: Patience, entry: Arc<Entry>) -> u64 {
-    stream.shut();
+    let mut shut = stream.shut();
     let begun = Instant::now();
     let turnaround = turnaround(&stream);
     let (mut heard, mut thrown_away) = (begun, 0);
@@ -53,18 +53,27 @@ pub(crate) async fn close(mut stream: Stream, patience: Patience, entry: Arc<Ent
         let now = Instant::now();
         let draining = entry.stage() >= Stage::Drain;
         let patience = match patience {
+            // Over TLS the peer's close_notify: on a socket that is closed already it would be answered with a reset.
+            Patience::None if stream.is_tls() => turnaround,
             Patience::None => Duration::ZERO,
             Patience::Sending if draining => turnaround,
             Patience::Sending => LINGER,
         };
-        let arrived = stream.fin_acknowledged() || now >= begun + turnaround;
-        if now >= begun + LINGER || (arrived && now >= heard + patience && stream.unread() == 0) {
+        shut = shut || stream.shut();
+        let socket = stream.socket();
+        let arrived = shut && (socket.fin_acknowledged() || now >= begun + turnaround);
+        if now >= begun + LINGER || (arrived && now >= heard + patience && socket.unread() == 0) {
             return thrown_away;
         }
-        let look_again = if arrived { heard + patience } else { begun + turnaround };
+        let look_again = match (shut, arrived) {
+            (false, _) => begun + LINGER,
+            (true, false) => begun + turnaround,
+            (true, true) => heard + patience,
+        };
         tokio::select! {
-            _ = stream.readable() => {}
-            _ = stream.sending_side_changed(), if !arrived => {}
+            _ = socket.readable() => {}
+            _ = socket.writable(), if !shut => {}
+            _ = socket.sending_side_changed(), if shut && !arrived => {}
             () = sleep_until(look_again.min(begun + LINGER)) => {}
             // Its task is woken when the stage changes.
             () = poll_fn(|_| if entry.stage() >= Stage::Drain { Poll::Ready(()) } else { Poll::Pending }), if !draining => {}

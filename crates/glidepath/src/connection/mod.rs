@@ -5,6 +5,7 @@
 //!   |        `----> Upgraded -> Closing
 //!   `----> Http2 -------------> Closing
 //! ```
+//! With TLS, `handshake.rs` comes before `Fresh`.
 //!
 //! hyper speaks HTTP; everything about ends is decided here, because hyper cannot know what the kernel still holds:
 //! - `graceful_shutdown` on an idle HTTP/1 connection closes under a request that has arrived and was not read yet. It is
@@ -15,6 +16,8 @@ mod body;
 mod detect;
 mod entry;
 mod frames;
+#[cfg(feature = "tls")]
+mod handshake;
 mod io;
 mod linger;
 mod peer;
@@ -44,7 +47,10 @@ use self::linger::{Patience, turnaround};
 use self::service::Tracked;
 use self::upgraded::Wire;
 use crate::os::coarse_millis;
+use crate::socket::Socket;
 use crate::stream::Stream;
+#[cfg(feature = "tls")]
+use crate::tls::Handshake;
 
 /// In the drain, how long an HTTP/2 peer with no stream open may take to answer our PING and leave.
 const GOAWAY_LIMIT: Duration = Duration::from_secs(1);
@@ -70,6 +76,18 @@ pub(crate) struct Connection<A: App> {
 
 /// Each variant holds only what that part of the life may use. Small at rest: what is large is boxed.
 enum Life<A: App> {
+    /// TLS is to be spoken; not a byte has come.
+    #[cfg(feature = "tls")]
+    Greeting {
+        stream: Stream,
+        tls: Arc<rustls::ServerConfig>,
+        app: A,
+    },
+    #[cfg(feature = "tls")]
+    Handshake {
+        handshake: Handshake,
+        app: A,
+    },
     /// Nothing is known yet but the first bytes.
     Fresh {
         stream: Stream,
@@ -116,19 +134,33 @@ impl Next {
 }
 
 impl<A: App> Connection<A> {
-    pub(crate) fn new(stream: Stream, app: A, registry: &Arc<Registry>) -> Self {
-        let entry = registry.enter(&stream);
-        Self {
-            entry,
-            life: Life::Fresh { stream, app, first: BytesMut::new() },
-            timer: None,
-            registered: false,
-            asked_to_close: false,
-        }
+    #[cfg(not(feature = "tls"))]
+    pub(crate) fn new(socket: Socket, app: A, registry: &Arc<Registry>) -> Self {
+        let entry = registry.enter(&socket);
+        Self::begin(Life::Fresh { stream: socket.into(), app, first: BytesMut::new() }, entry)
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn new(
+        socket: Socket,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        app: A,
+        registry: &Arc<Registry>,
+    ) -> Self {
+        let entry = registry.enter(&socket);
+        Self::begin(handshake::first_life(socket.into(), tls, app), entry)
+    }
+
+    fn begin(life: Life<A>, entry: Arc<Entry>) -> Self {
+        Self { entry, life, timer: None, registered: false, asked_to_close: false }
     }
 
     fn poll_life(&mut self, cx: &mut Context<'_>) -> Next {
         match self.life {
+            #[cfg(feature = "tls")]
+            Life::Greeting { .. } => self.poll_greeting(cx),
+            #[cfg(feature = "tls")]
+            Life::Handshake { .. } => self.poll_handshake(cx),
             Life::Fresh { .. } => self.poll_fresh(cx),
             Life::Http1(_) => self.poll_http1(cx),
             Life::Http2 { .. } => self.poll_http2(cx),
@@ -147,7 +179,7 @@ impl<A: App> Connection<A> {
     fn poll_fresh(&mut self, cx: &mut Context<'_>) -> Next {
         let Life::Fresh { stream, first, .. } = &mut self.life else { return Next::FOREVER };
         let protocol = loop {
-            match poll_first(stream, first, cx) {
+            match stream.poll_first(first, cx) {
                 Poll::Ready(Ok(1..)) => {
                     if is_blank(first) {
                         self.entry.set_state(State::Idle);
@@ -162,7 +194,12 @@ impl<A: App> Connection<A> {
                 // Cut short inside a preface: there is nothing to answer.
                 Poll::Ready(Ok(0)) => return self.close(End::Finished),
                 Poll::Ready(Err(_)) => return self.finish(End::Failed),
-                Poll::Pending => return self.wait_fresh(),
+                Poll::Pending => {
+                    if stream.is_inside_record() {
+                        self.entry.heard();
+                    }
+                    return self.wait_fresh();
+                }
             }
         };
         if let Life::Fresh { stream, app, first } = self.take_life() {
@@ -298,30 +335,29 @@ impl<A: App> Connection<A> {
         self.after_http(true)
     }
 
-    /// Waits for a request on the bare socket.
+    /// Waits for a request, with nothing of HTTP held ready.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Next {
-        let Life::Rest { stream, .. } = &self.life else { return Next::FOREVER };
-        loop {
-            match stream.poll_readable(cx) {
-                Poll::Pending => break,
-                Poll::Ready(Err(_)) => return self.finish(End::Failed),
-                Poll::Ready(Ok(())) => match stream.try_peek(&mut [0]) {
-                    Ok(0) => return self.close(End::Finished),
-                    Ok(_) => {
-                        self.entry.heard();
-                        if let Life::Rest { stream, app } = self.take_life() {
-                            self.start_http1(stream, Bytes::new(), app);
-                        }
-                        return Next::Again;
-                    }
-                    // Not ready after all; the reactor knows now.
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                    Err(_) => return self.finish(End::Failed),
-                },
+        let Life::Rest { stream, .. } = &mut self.life else { return Next::FOREVER };
+        let mut first = BytesMut::new();
+        match stream.poll_request(&mut first, cx) {
+            Poll::Ready(Ok(0)) => self.close(End::Finished),
+            Poll::Ready(Ok(_)) => self.begin_head(first.freeze()),
+            Poll::Ready(Err(_)) => self.finish(End::Failed),
+            Poll::Pending if stream.is_inside_record() => self.begin_head(Bytes::new()),
+            Poll::Pending => {
+                let timed_out = self.entry.take_nudge() == Nudge::TimedOut;
+                self.wait_at_rest(timed_out)
             }
         }
-        let timed_out = self.entry.take_nudge() == Nudge::TimedOut;
-        self.wait_at_rest(timed_out)
+    }
+
+    /// The next request comes on a connection at rest.
+    fn begin_head(&mut self, first: Bytes) -> Next {
+        self.entry.heard();
+        if let Life::Rest { stream, app } = self.take_life() {
+            self.start_http1(stream, first, app);
+        }
+        Next::Again
     }
 
     /// Nothing is asked. In the drain it is closed when it has been quiet for long enough; while serving, when it is
@@ -346,6 +382,8 @@ impl<A: App> Connection<A> {
     fn socket(&self) -> Option<&Stream> {
         match &self.life {
             Life::Fresh { stream, .. } | Life::Rest { stream, .. } => Some(stream),
+            #[cfg(feature = "tls")]
+            Life::Greeting { stream, .. } => Some(stream),
             _ => None,
         }
     }
@@ -392,17 +430,31 @@ impl<A: App> Connection<A> {
         Next::Again
     }
 
-    /// Part of a head has come. In the drain it gets a limit of its own, so that it cannot use up the grace period.
+    /// Part of a head has come.
     fn wait_for_head(&mut self) -> Next {
+        let limit = self.entry.registry().times().head_timeout;
+        match self.left_to_start(limit) {
+            Some(left) if left.is_zero() => self.time_out(),
+            Some(left) => Next::after(left),
+            None => Next::FOREVER,
+        }
+    }
+
+    /// In the drain, what is left to a head or a handshake that has begun: it gets a limit of its own there, so that it
+    /// cannot use up the grace period.
+    fn left_to_start(&self, limit: Duration) -> Option<Duration> {
         let stage = self.entry.stage();
         if stage < Stage::Drain {
-            return Next::FOREVER;
+            return None;
+        }
+        if stage >= Stage::Answer {
+            return Some(Duration::ZERO);
         }
         let times = self.entry.registry().times();
         let began = times.drain_began.max(self.entry.since());
-        let in_drain = times.head_in_drain.saturating_sub(Duration::from_millis(coarse_millis().saturating_sub(began)));
-        let left = in_drain.min(times.head_timeout.saturating_sub(self.entry.age()));
-        if left.is_zero() || stage >= Stage::Answer { self.time_out() } else { Next::after(left) }
+        let in_drain = limit.min(times.start_in_drain);
+        let in_drain = in_drain.saturating_sub(Duration::from_millis(coarse_millis().saturating_sub(began)));
+        Some(in_drain.min(limit.saturating_sub(self.entry.age())))
     }
 
     /// 408 and close (RFC 9110, section 15.5.9).
@@ -413,7 +465,7 @@ impl<A: App> Connection<A> {
             Life::Fresh { stream, .. } => Some(stream),
             _ => None,
         };
-        let Some(stream) = stream else { return self.finish(End::Failed) };
+        let Some(mut stream) = stream else { return self.finish(End::Failed) };
         // Nothing else was written that could be in the way; a socket that is full all the same has a peer that
         // does not read.
         let _ = stream.try_write(ANSWER);
@@ -469,6 +521,8 @@ impl<A: App> Connection<A> {
     fn close(&mut self, end: End) -> Next {
         match self.take_life() {
             Life::Fresh { stream, .. } | Life::Rest { stream, .. } => self.close_stream(stream, Patience::None, end),
+            #[cfg(feature = "tls")]
+            Life::Greeting { stream, .. } => self.close_stream(stream, Patience::None, end),
             _ => self.finish(end),
         }
     }
@@ -488,6 +542,8 @@ impl<A: App> Connection<A> {
     /// What it is when the sockets are cut: a connection without work has lost nothing.
     fn cut_end(&self) -> End {
         match &self.life {
+            #[cfg(feature = "tls")]
+            Life::Greeting { .. } | Life::Handshake { .. } => End::AtRest,
             Life::Fresh { .. } | Life::Rest { .. } => End::AtRest,
             Life::Closing { end, .. } => *end,
             Life::Http1(_) | Life::Http2 { .. } if self.entry.in_flight() == 0 => End::AtRest,
@@ -549,20 +605,4 @@ impl<A: App> Drop for Connection<A> {
 /// Empty lines before a request line are none (RFC 9112, section 2.2).
 fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
-}
-
-/// Reads what is there; zero at the end of the stream.
-fn poll_first(stream: &Stream, first: &mut BytesMut, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
-    let mut buf = [0; 4096];
-    loop {
-        ready!(stream.poll_readable(cx))?;
-        match stream.try_read(&mut buf) {
-            Ok(n) => {
-                first.extend_from_slice(&buf[..n]);
-                return Poll::Ready(Ok(n));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => return Poll::Ready(Err(error)),
-        }
-    }
 }

@@ -17,7 +17,7 @@ use super::entry::{End, Entry};
 use crate::os::coarse_millis;
 use crate::plan::Plan;
 use crate::report::{self, Running};
-use crate::stream::Stream;
+use crate::socket::Socket;
 
 /// What the lifecycle asks of all connections. Only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +70,7 @@ pub(super) struct Ended {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
     pub(crate) quiet: Duration,
+    pub(crate) handshake_timeout: Duration,
     pub(crate) head_timeout: Duration,
     pub(crate) head_size: usize,
     pub(crate) idle_timeout: Duration,
@@ -79,8 +80,8 @@ pub(crate) struct Times {
     pub(crate) spread: Duration,
     /// From when on event streams are ended.
     pub(crate) events_end: Stage,
-    /// In the drain, the most that a half-sent head may still take.
-    pub(crate) head_in_drain: Duration,
+    /// In the drain, the most that a half-sent head or a handshake may still take.
+    pub(crate) start_in_drain: Duration,
     /// When the drain began, in coarse milliseconds.
     pub(crate) drain_began: u64,
 }
@@ -89,6 +90,7 @@ impl From<&Plan> for Times {
     fn from(plan: &Plan) -> Self {
         Self {
             quiet: plan.quiet,
+            handshake_timeout: plan.handshake_timeout,
             head_timeout: plan.head_timeout,
             head_size: plan.head_size,
             idle_timeout: plan.idle_timeout,
@@ -96,7 +98,7 @@ impl From<&Plan> for Times {
             spread: plan.spread,
             events_end: if plan.events_to_deadline { Stage::Answer } else { Stage::Drain },
             // Half of the time for work: a head that completes then still leaves time for its answer.
-            head_in_drain: plan.head_timeout.min((plan.grace - plan.hook_slice()) / 2),
+            start_in_drain: (plan.grace - plan.hook_slice()) / 2,
             drain_began: 0,
         }
     }
@@ -150,8 +152,8 @@ impl Registry {
         entries.iter().for_each(|entry| entry.wake_all());
     }
 
-    pub(crate) fn enter(self: &Arc<Self>, stream: &Stream) -> Arc<Entry> {
-        let peer = if self.keeps_peers.load(Relaxed) { stream.peer().map(Box::new) } else { None };
+    pub(crate) fn enter(self: &Arc<Self>, socket: &Socket) -> Arc<Entry> {
+        let peer = if self.keeps_peers.load(Relaxed) { socket.peer().map(Box::new) } else { None };
         let head_size = self.times().head_size;
         let mut entries = lock(&self.entries);
         let vacant = entries.vacant_entry();

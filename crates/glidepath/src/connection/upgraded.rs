@@ -235,6 +235,7 @@ impl Inner {
             let n = ready!(Pin::new(stream).poll_write(cx, &frame[written..])).unwrap_or(frame.len() - written);
             self.goodbye = Goodbye::Ours(written + n);
         }
-        Poll::Ready(())
+        // Over TLS it may have been taken and not be with the kernel yet.
+        self.stream.as_mut().map_or(Poll::Ready(()), |stream| Pin::new(stream).poll_flush(cx).map(drop))
     }
 }

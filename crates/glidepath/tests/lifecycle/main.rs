@@ -8,6 +8,7 @@ mod hooks;
 mod probes;
 mod requests;
 mod tasks;
+mod tls;
 
 use std::future::pending;
 use std::sync::Arc;

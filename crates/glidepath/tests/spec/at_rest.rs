@@ -7,7 +7,7 @@ use crate::support::*;
 
 /// "a keep-alive connection quiet for longer than the quiet window ends with FIN at once; RST never"
 #[test]
-fn idle_1_a_quiet_connection_ends_with_fin_at_once() {
+pub(crate) fn idle_1_a_quiet_connection_ends_with_fin_at_once() {
     let server = Start::target().start();
     let mut clients: Vec<_> = (0..10).map(|_| Client::at_rest(server.address())).collect();
     // The time is the subject here: the quiet window has to pass, and the connections stay open through it.
@@ -24,7 +24,7 @@ fn idle_1_a_quiet_connection_ends_with_fin_at_once() {
 
 /// "a request that comes on a connection still within its quiet window is answered, with `Connection: close`"
 #[test]
-fn idle_2_a_request_within_the_quiet_window_is_answered() {
+pub(crate) fn idle_2_a_request_within_the_quiet_window_is_answered() {
     let server = Start::target().start();
     let mut clients: Vec<_> = (0..20).map(|_| Client::at_rest(server.address())).collect();
     server.terminate();
@@ -41,7 +41,7 @@ fn idle_2_a_request_within_the_quiet_window_is_answered() {
 
 /// The control: without the signal, the answer does not say close, and the connection stays.
 #[test]
-fn idle_2_without_a_signal_the_connection_stays() {
+pub(crate) fn idle_2_without_a_signal_the_connection_stays() {
     let server = Start::target().start();
     let mut client = Client::at_rest(server.address());
     client.get("/");
@@ -55,7 +55,7 @@ fn idle_2_without_a_signal_the_connection_stays() {
 /// quiet, so that they would be closed at once. Which of the two it looks at first is its own affair, and so is whether
 /// the answer says close.
 #[test]
-fn idle_3_bytes_in_the_receive_buffer_are_a_request() {
+pub(crate) fn idle_3_bytes_in_the_receive_buffer_are_a_request() {
     for kind in ["at rest", "fresh", "at rest for longer"] {
         let server = Start::target().start();
         let mut clients: Vec<_> =
@@ -81,7 +81,7 @@ fn idle_3_bytes_in_the_receive_buffer_are_a_request() {
 
 /// "a connection that never sent a byte does not hold the exit (<= quiet window)"
 #[test]
-fn idle_4_a_silent_connection_does_not_hold_the_exit() {
+pub(crate) fn idle_4_a_silent_connection_does_not_hold_the_exit() {
     let server = Start::target().start();
     let mut silent: Vec<_> = (0..10).map(|_| Client::accepted(server.address())).collect();
     let signal = server.terminate();
@@ -93,7 +93,7 @@ fn idle_4_a_silent_connection_does_not_hold_the_exit() {
 
 /// The same for one that has been silent for longer than the window: nothing is left to wait for.
 #[test]
-fn idle_4_a_connection_that_has_long_been_silent_holds_nothing() {
+pub(crate) fn idle_4_a_connection_that_has_long_been_silent_holds_nothing() {
     let server = Start::target().start();
     let mut silent = Client::accepted(server.address());
     assert!(silent.stays_silent_for(QUIET + ms(500)), "the control: without a signal it stays open");
@@ -107,7 +107,7 @@ fn idle_4_a_connection_that_has_long_been_silent_holds_nothing() {
 /// "a request head half sent at the signal, first on its connection or later, is answered if it completes within the
 /// head timeout"
 #[test]
-fn idle_5_a_half_sent_head_is_answered_when_it_completes() {
+pub(crate) fn idle_5_a_half_sent_head_is_answered_when_it_completes() {
     let server = Start::target().start();
     let mut first = Client::connect(server.address());
     let mut later = Client::at_rest(server.address());
@@ -131,7 +131,7 @@ fn idle_5_a_half_sent_head_is_answered_when_it_completes() {
 
 /// "if not, 408 and close, never the whole grace period": the head timeout is 10 s.
 #[test]
-fn idle_5_a_half_sent_head_that_never_completes_ends_with_408() {
+pub(crate) fn idle_5_a_half_sent_head_that_never_completes_ends_with_408() {
     let server = Start::target().start();
     let mut first = Client::connect(server.address());
     let mut later = Client::at_rest(server.address());

@@ -9,7 +9,7 @@ use crate::support::*;
 /// `POST /task` answers without reading the body. Had the server closed with the body unread, its kernel would have
 /// sent RST, which on some systems destroys the answer; here it shows as a failed write.
 #[test]
-fn req_12_an_early_answer_is_readable_while_the_body_still_arrives() {
+pub(crate) fn req_12_an_early_answer_is_readable_while_the_body_still_arrives() {
     const PIECE: usize = 64 << 10;
     const PIECES: usize = 128;
     for in_the_drain in [false, true] {
@@ -36,7 +36,7 @@ fn req_12_an_early_answer_is_readable_while_the_body_still_arrives() {
 
 /// The other side of the same: what was sent as a body is never read as a request, neither while serving nor in the drain.
 #[test]
-fn req_12_a_body_that_nobody_read_is_not_the_next_request() {
+pub(crate) fn req_12_a_body_that_nobody_read_is_not_the_next_request() {
     let body = http1::request("GET", "/sleep?ms=1", "");
     for in_the_drain in [false, true] {
         for pause in [ms(0), ms(1), ms(5), ms(20)] {

@@ -5,7 +5,7 @@ use crate::support::*;
 
 /// "the process ends within the grace period + 0.5 s, whatever runs"
 #[test]
-fn end_1_the_deadline_holds_whatever_runs() {
+pub(crate) fn end_1_the_deadline_holds_whatever_runs() {
     let server = Start::target().set("GRACE", 1).set("WORKERS", 3).start();
     let address = server.address();
     let _silent = Client::accepted(address);
@@ -32,7 +32,7 @@ fn end_1_the_deadline_holds_whatever_runs() {
 
 /// "at the deadline a request whose head is not written gets 503, `Connection: close` and `Retry-After`"
 #[test]
-fn end_2_an_unanswered_request_gets_503_at_the_deadline() {
+pub(crate) fn end_2_an_unanswered_request_gets_503_at_the_deadline() {
     let server = Start::target().set("GRACE", 1).start();
     let mut client = Client::connect(server.address());
     client.get("/sleep?ms=20000").until_read();
@@ -47,7 +47,7 @@ fn end_2_an_unanswered_request_gets_503_at_the_deadline() {
 
 /// "one that is streaming is cut so that the client can see it was": the chunked body has no end.
 #[test]
-fn end_2_a_stream_is_cut_visibly_at_the_deadline() {
+pub(crate) fn end_2_a_stream_is_cut_visibly_at_the_deadline() {
     let server = Start::target().set("GRACE", 1).start();
     let mut client = Client::connect(server.address());
     client.get("/stream?chunks=1000&ms=50");
@@ -67,7 +67,7 @@ fn end_2_a_stream_is_cut_visibly_at_the_deadline() {
 
 /// The same on HTTP/2: a 503, and a reset.
 #[test]
-fn end_2_http2_streams_are_ended_visibly_at_the_deadline() {
+pub(crate) fn end_2_http2_streams_are_ended_visibly_at_the_deadline() {
     use http2::Frame;
     let server = Start::target().set("GRACE", 1).start();
     let mut client = http2::Http2::connect(server.address());
@@ -126,7 +126,7 @@ fn end_3_a_setting_that_does_not_parse_is_named() {
 
 /// "the report accounts for everything: accepted = finished + closed at rest + upgraded closed + cut, and zero unknown"
 #[test]
-fn end_4_the_report_accounts_for_every_connection() {
+pub(crate) fn end_4_the_report_accounts_for_every_connection() {
     let server = Start::target().set("GRACE", 2).start();
     let address = server.address();
     for _ in 0..3 {

@@ -7,7 +7,7 @@ use crate::support::*;
 
 /// "GOAWAY(2^31-1), one round trip (PING), GOAWAY(last id), streams up to it finish, FIN"
 #[test]
-fn h2_1_two_goaways_a_round_trip_apart_and_streams_finish() {
+pub(crate) fn h2_1_two_goaways_a_round_trip_apart_and_streams_finish() {
     let server = Start::target().start();
     let mut client = Http2::connect(server.address());
     client.get(1, "/");
@@ -44,7 +44,7 @@ fn h2_1_two_goaways_a_round_trip_apart_and_streams_finish() {
 
 /// "a stream opened between the two is served"
 #[test]
-fn h2_2_a_stream_opened_between_the_goaways_is_served() {
+pub(crate) fn h2_2_a_stream_opened_between_the_goaways_is_served() {
     let server = Start::target().start();
     let mut client = Http2::connect(server.address());
     client.get(1, "/sleep?ms=800");
@@ -61,7 +61,7 @@ fn h2_2_a_stream_opened_between_the_goaways_is_served() {
 
 /// "one above the last id is not processed and the client can tell"
 #[test]
-fn h2_2_a_stream_above_the_last_id_is_not_processed() {
+pub(crate) fn h2_2_a_stream_above_the_last_id_is_not_processed() {
     let server = Start::target().start();
     let mut client = Http2::connect(server.address());
     client.get(1, "/sleep?ms=800");
@@ -90,7 +90,7 @@ fn h2_2_a_stream_above_the_last_id_is_not_processed() {
 
 /// "an idle connection: GOAWAY, then FIN, promptly"
 #[test]
-fn h2_3_an_idle_connection_ends_promptly() {
+pub(crate) fn h2_3_an_idle_connection_ends_promptly() {
     for has_served in [true, false] {
         let server = Start::target().start();
         let mut client = Http2::connect(server.address());
@@ -113,7 +113,7 @@ fn h2_3_an_idle_connection_ends_promptly() {
 
 /// "a peer that never acknowledges the PING, one that ignores GOAWAY, one that never sends its preface: bounded"
 #[test]
-fn h2_4_a_peer_that_never_acknowledges_the_ping_is_bounded() {
+pub(crate) fn h2_4_a_peer_that_never_acknowledges_the_ping_is_bounded() {
     let server = Start::target().start();
     let mut client = Http2::connect(server.address());
     client.get(1, "/");
@@ -148,7 +148,7 @@ fn h2_4_a_peer_that_ignores_goaway_is_bounded() {
 
 /// The same, "one that never sends its preface", or only half of it.
 #[test]
-fn h2_4_half_a_preface_is_bounded() {
+pub(crate) fn h2_4_half_a_preface_is_bounded() {
     let server = Start::target().start();
     let mut client = Client::connect(server.address());
     client.send(&http2::PREFACE[..12]).until_read();
@@ -161,7 +161,7 @@ fn h2_4_half_a_preface_is_bounded() {
 
 /// "a preface that comes after the signal gets GOAWAY at once"
 #[test]
-fn h2_5_a_preface_after_the_signal_gets_goaway_at_once() {
+pub(crate) fn h2_5_a_preface_after_the_signal_gets_goaway_at_once() {
     let server = Start::target().start();
     let mut client = Http2::silent(server.address());
     client.until_accepted();

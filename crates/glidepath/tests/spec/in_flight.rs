@@ -10,7 +10,7 @@ use crate::support::*;
 
 /// "a request in flight gets its whole response", and REQ-2, "responses whose head is not yet written say `Connection: close`"
 #[test]
-fn req_1_a_request_in_flight_gets_its_whole_response() {
+pub(crate) fn req_1_a_request_in_flight_gets_its_whole_response() {
     let server = Start::target().start();
     let mut clients: Vec<_> = (0..20).map(|_| Client::connect(server.address())).collect();
     for client in &mut clients {
@@ -29,7 +29,7 @@ fn req_1_a_request_in_flight_gets_its_whole_response() {
 
 /// "responses whose head is not yet written say `Connection: close`"
 #[test]
-fn req_2_what_is_not_yet_answered_says_close() {
+pub(crate) fn req_2_what_is_not_yet_answered_says_close() {
     let server = Start::target().start();
     let mut client = Client::connect(server.address());
     client.get("/sleep?ms=500");
@@ -42,7 +42,7 @@ fn req_2_what_is_not_yet_answered_says_close() {
 
 /// "a streamed response goes on to its end"
 #[test]
-fn req_3_a_streamed_response_goes_on_to_its_end() {
+pub(crate) fn req_3_a_streamed_response_goes_on_to_its_end() {
     let server = Start::target().start();
     let mut client = Client::connect(server.address());
     client.get("/stream?chunks=10&ms=100");
@@ -59,7 +59,7 @@ fn req_3_a_streamed_response_goes_on_to_its_end() {
 
 /// "a slow reader gets every byte": most of the response is still in the server when the signal comes.
 #[test]
-fn req_3_a_slow_reader_gets_every_byte() {
+pub(crate) fn req_3_a_slow_reader_gets_every_byte() {
     const CHUNKS: usize = 1_000_000;
     let server = Start::target().start();
     let mut client = Client::connect(server.address());
@@ -83,7 +83,7 @@ fn req_3_a_slow_reader_gets_every_byte() {
 
 /// "an upload in flight is read to its end and answered"
 #[test]
-fn req_4_an_upload_in_flight_is_read_to_its_end() {
+pub(crate) fn req_4_an_upload_in_flight_is_read_to_its_end() {
     let server = Start::target().start();
     let mut client = Client::connect(server.address());
     client.send(http1::request("POST", "/echo", "content-length: 1000\r\n")).send([b'x'; 400]).until_read();
@@ -97,7 +97,7 @@ fn req_4_an_upload_in_flight_is_read_to_its_end() {
 
 /// "chunked with trailers too"
 #[test]
-fn req_4_a_chunked_upload_with_trailers_is_answered() {
+pub(crate) fn req_4_a_chunked_upload_with_trailers_is_answered() {
     let server = Start::target().start();
     let mut client = Client::connect(server.address());
     client.send(http1::request("POST", "/echo", "transfer-encoding: chunked\r\ntrailer: sum\r\n"));
@@ -112,7 +112,7 @@ fn req_4_a_chunked_upload_with_trailers_is_answered() {
 
 /// "`Expect: 100-continue` outstanding at the signal: 100 and then the answer, or a final status; never a hang"
 #[test]
-fn req_5_expect_100_continue_outstanding_at_the_signal() {
+pub(crate) fn req_5_expect_100_continue_outstanding_at_the_signal() {
     let expects = "expect: 100-continue\r\ncontent-length: 5\r\n";
     let server = Start::target().start();
     let mut control = Client::connect(server.address());
@@ -137,7 +137,7 @@ fn req_5_expect_100_continue_outstanding_at_the_signal() {
 
 /// "pipelined requests: each answered, or the last answer says close and the rest are counted"
 #[test]
-fn req_6_pipelined_requests() {
+pub(crate) fn req_6_pipelined_requests() {
     let server = Start::target().start();
     let mut control = Client::connect(server.address());
     assert_eq!(pipeline(&mut control, || ()), ["slept", "ok", "ok"], "the control: without a signal each is answered");
@@ -174,7 +174,7 @@ fn pipeline(client: &mut Client, meanwhile: impl FnOnce()) -> Vec<String> {
 
 /// "a client that half-closed after its request gets its answer"
 #[test]
-fn req_7_a_client_that_half_closed_gets_its_answer() {
+pub(crate) fn req_7_a_client_that_half_closed_gets_its_answer() {
     let server = Start::target().start();
     let mut control = Client::connect(server.address());
     control.get("/sleep?ms=300").half_close();
@@ -190,7 +190,7 @@ fn req_7_a_client_that_half_closed_gets_its_answer() {
 
 /// "back-to-back keep-alive clients: none loses a request, each is told close"
 #[test]
-fn req_8_back_to_back_clients_lose_nothing_and_are_told_close() {
+pub(crate) fn req_8_back_to_back_clients_lose_nothing_and_are_told_close() {
     const CLIENTS: usize = 16;
     for round in 0..5 {
         let server = Start::target().start();
@@ -225,7 +225,7 @@ fn requests_until_told_close(address: SocketAddr, answered: &AtomicUsize, over: 
 
 /// The control: without the signal nobody is told close, and nobody loses a request.
 #[test]
-fn req_8_without_a_signal_back_to_back_clients_go_on() {
+pub(crate) fn req_8_without_a_signal_back_to_back_clients_go_on() {
     let server = Start::target().start();
     let mut client = Client::connect(server.address());
     for _ in 0..500 {
@@ -239,7 +239,7 @@ fn req_8_without_a_signal_back_to_back_clients_go_on() {
 /// The median of seven ends, and the best of three such medians, as other tests run at the same time: a server that
 /// polled every 50 ms would hardly ever pass.
 #[test]
-fn req_9_the_process_ends_within_5_ms_of_the_last_response() {
+pub(crate) fn req_9_the_process_ends_within_5_ms_of_the_last_response() {
     let mut medians = Vec::new();
     while medians.len() < 3 {
         let mut gaps: Vec<_> = (0..7).map(|_| from_last_response_to_exit()).collect();
@@ -267,7 +267,7 @@ fn from_last_response_to_exit() -> Duration {
 
 /// "a handler that panics in the drain: 500, counted, the drain goes on"
 #[test]
-fn req_10_a_panic_in_the_drain_is_a_500_and_holds_nothing() {
+pub(crate) fn req_10_a_panic_in_the_drain_is_a_500_and_holds_nothing() {
     let server = Start::target().start();
     let mut busy = Client::connect(server.address());
     busy.get("/sleep?ms=800").until_read();

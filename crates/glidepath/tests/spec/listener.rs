@@ -14,7 +14,7 @@ use crate::support::*;
 ///
 /// A connection that is still made between the signal and the seal has to be served.
 #[test]
-fn lis_1_after_the_seal_a_connect_is_refused_at_once() {
+pub(crate) fn lis_1_after_the_seal_a_connect_is_refused_at_once() {
     let server = Start::target().start();
     let address = server.address();
     let mut busy = Client::connect(address);
@@ -94,7 +94,7 @@ fn lis_2_without_a_signal_the_queue_is_served() {
 ///
 /// And LIS-9: "a connection accepted in the same instant as the seal is tracked": it is answered, or ends with FIN.
 #[test]
-fn lis_3_no_connection_is_reset_under_a_storm() {
+pub(crate) fn lis_3_no_connection_is_reset_under_a_storm() {
     let mut lost = 0;
     let mut answered = 0;
     for _ in 0..5 {
@@ -270,7 +270,7 @@ fn lis_8_out_of_file_descriptors() {
 
 /// "a connection accepted in the same instant as the seal is tracked": many ends, each with requests arriving in it.
 #[test]
-fn lis_9_a_connection_accepted_at_the_seal_is_tracked() {
+pub(crate) fn lis_9_a_connection_accepted_at_the_seal_is_tracked() {
     for _ in 0..15 {
         let server = Start::target().start();
         let address = server.address();

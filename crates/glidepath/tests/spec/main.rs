@@ -15,4 +15,5 @@ mod readiness;
 mod signals;
 mod slow_clients;
 mod support;
+mod tls;
 mod upgraded;

@@ -8,7 +8,7 @@ use crate::support::*;
 
 /// "a head sent a byte at a time ends at the head timeout, in serving and in the drain": 10 s by default.
 #[test]
-fn slow_1_a_head_sent_a_byte_at_a_time_ends_at_the_head_timeout() {
+pub(crate) fn slow_1_a_head_sent_a_byte_at_a_time_ends_at_the_head_timeout() {
     let server = Start::target().start();
     let address = server.address();
     scope(|scope| {
@@ -48,7 +48,7 @@ fn drip_a_head(address: std::net::SocketAddr) -> std::time::Duration {
 /// "a client that never reads, one that never ends its upload, one that reconnects in a loop, one that pipelines
 /// without end: none lasts past the deadline, and none slows the others"
 #[test]
-fn slow_2_hostile_clients_do_not_last_past_the_deadline_and_slow_nobody() {
+pub(crate) fn slow_2_hostile_clients_do_not_last_past_the_deadline_and_slow_nobody() {
     let server = Start::target().set("GRACE", 2).start();
     let address = server.address();
     let mut never_reads = Client::connect(address);

@@ -5,7 +5,7 @@ use crate::support::*;
 
 /// "a WebSocket gets Close 1001 […] at the drain, at a frame boundary; its reply is awaited; then FIN"
 #[test]
-fn ws_1_a_websocket_gets_close_1001_and_its_reply_is_awaited() {
+pub(crate) fn ws_1_a_websocket_gets_close_1001_and_its_reply_is_awaited() {
     let server = Start::target().start();
     let mut client = WebSocket::open(server.address());
     client.send(TEXT, b"hello");
@@ -24,7 +24,7 @@ fn ws_1_a_websocket_gets_close_1001_and_its_reply_is_awaited() {
 
 /// "a peer that does not answer the Close is cut after 5 s (setting), not at the deadline"
 #[test]
-fn ws_3_a_peer_that_does_not_answer_the_close_is_cut_after_5_s() {
+pub(crate) fn ws_3_a_peer_that_does_not_answer_the_close_is_cut_after_5_s() {
     let server = Start::target().start();
     let mut client = WebSocket::open(server.address());
     let signal = server.terminate();
@@ -36,7 +36,7 @@ fn ws_3_a_peer_that_does_not_answer_the_close_is_cut_after_5_s() {
 
 /// "an upgrade asked for in the drain: 503 with close, or 101 and then 1001"
 #[test]
-fn ws_4_an_upgrade_asked_for_in_the_drain() {
+pub(crate) fn ws_4_an_upgrade_asked_for_in_the_drain() {
     let server = Start::target().start();
     let mut client = Client::connect(server.address());
     client.start_head("GET", "/ws", UPGRADE);
@@ -61,7 +61,7 @@ fn ws_4_an_upgrade_asked_for_in_the_drain() {
 
 /// "`text/event-stream` responses are ended at an event boundary, with a proper end of body, at the drain"
 #[test]
-fn sse_1_an_event_stream_is_ended_properly_at_the_drain() {
+pub(crate) fn sse_1_an_event_stream_is_ended_properly_at_the_drain() {
     let server = Start::target().start();
     let mut client = Client::connect(server.address());
     client.get("/sse");

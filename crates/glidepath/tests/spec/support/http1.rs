@@ -2,12 +2,14 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::tls::{Tls, Wire};
 use super::{PATIENCE, sockets};
 
 pub(crate) struct Client {
-    pub(super) stream: BufReader<TcpStream>,
+    pub(super) stream: BufReader<Wire>,
 }
 
 /// How the server ended a connection, after everything that it sent was read.
@@ -73,12 +75,22 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Client { stream: BufReader::new(stream) })
+        Ok(Client { stream: BufReader::new(Wire::over(stream)?) })
     }
 
-    /// A connection that the server has accepted.
+    /// A connection that the server has accepted, after the handshake if it speaks TLS.
     #[track_caller]
     pub(crate) fn accepted(server: SocketAddr) -> Self {
+        let mut client = Self::before_tls(server);
+        if let Wire::Tls(tls) = client.stream.get_mut() {
+            tls.shake_hands().expect("the server speaks TLS");
+        }
+        client
+    }
+
+    /// A connection that the server has accepted, and that has said nothing.
+    #[track_caller]
+    pub(crate) fn before_tls(server: SocketAddr) -> Self {
         let client = Self::connect(server);
         sockets::wait_for_accept(client.socket());
         client
@@ -93,8 +105,22 @@ impl Client {
         client
     }
 
+    /// As `connect`, with TLS of this configuration.
+    #[track_caller]
+    pub(crate) fn connect_with(server: SocketAddr, config: Arc<rustls::ClientConfig>) -> Self {
+        let mut client = Self::connect(server);
+        let socket = client.socket().try_clone().expect("room for a descriptor");
+        client.stream = BufReader::new(Wire::with(socket, config));
+        client
+    }
+
+    #[track_caller]
+    pub(crate) fn tls(&mut self) -> &mut Tls {
+        self.stream.get_mut().tls()
+    }
+
     pub(crate) fn socket(&self) -> &TcpStream {
-        self.stream.get_ref()
+        self.stream.get_ref().socket()
     }
 
     #[track_caller]

@@ -3,8 +3,10 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::tls::{Tls, Wire};
 use super::{End, PATIENCE, sockets};
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -27,7 +29,7 @@ pub(crate) enum Frame {
 }
 
 pub(crate) struct Http2 {
-    stream: TcpStream,
+    stream: Wire,
 }
 
 impl Http2 {
@@ -37,19 +39,38 @@ impl Http2 {
         let stream = TcpStream::connect_timeout(&server, PATIENCE).expect("the server listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a bound above zero");
         stream.set_nodelay(true).expect("it is connected");
+        Http2 { stream: Wire::over(stream).expect("it is connected") }
+    }
+
+    /// Connects with TLS of this configuration, and says nothing in it.
+    #[track_caller]
+    pub(crate) fn silent_with(server: SocketAddr, config: Arc<rustls::ClientConfig>) -> Self {
+        let plain = Self::silent(server);
+        let socket = plain.stream.socket().try_clone().expect("room for a descriptor");
+        let mut stream = Wire::with(socket, config);
+        stream.tls().shake_hands().expect("the server speaks TLS");
         Http2 { stream }
+    }
+
+    pub(crate) fn tls(&mut self) -> &mut Tls {
+        self.stream.tls()
     }
 
     /// Returns once the server has accepted the connection.
     #[track_caller]
     pub(crate) fn until_accepted(&self) {
-        sockets::wait_for_accept(&self.stream);
+        sockets::wait_for_accept(self.stream.socket());
     }
 
     /// Connects and exchanges settings.
     #[track_caller]
     pub(crate) fn connect(server: SocketAddr) -> Self {
-        let mut client = Self::silent(server);
+        Self::silent(server).exchange_settings()
+    }
+
+    #[track_caller]
+    pub(crate) fn exchange_settings(self) -> Self {
+        let mut client = self;
         client.preface();
         client.wait_for("the server's settings", |frame| *frame == Frame::Settings { ack: false });
         client.write(4, ACK, 0, &[]);
@@ -103,7 +124,7 @@ impl Http2 {
     }
 
     pub(crate) fn wait_at_most(&self, bound: Duration) {
-        self.stream.set_read_timeout(Some(bound)).expect("a bound above zero");
+        self.stream.socket().set_read_timeout(Some(bound)).expect("a bound above zero");
     }
 
     /// Whether for as long as this nothing comes that speaks of an end.

@@ -4,6 +4,7 @@ pub(crate) mod http1;
 pub(crate) mod http2;
 pub(crate) mod process;
 pub(crate) mod sockets;
+pub(crate) mod tls;
 pub(crate) mod websocket;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
-use super::{PATIENCE, fetch, sockets, wait_until};
+use super::{PATIENCE, fetch, sockets, tls, wait_until};
 
 /// The connection and the request with which `Start::start` sees that a process serves.
 pub(crate) const PROBE: u64 = 1;
@@ -30,7 +30,13 @@ pub(crate) struct Start {
 impl Start {
     /// The check target, on a port of its own choice.
     pub(crate) fn target() -> Self {
-        Self::example("target")
+        let target = Self::example("target");
+        if tls::is_for_all() { target.over_tls() } else { target }
+    }
+
+    /// Its address is the one where it speaks TLS, and clients that connect there do so, too.
+    pub(crate) fn over_tls(self) -> Self {
+        self.set("TLS_PORT", 0)
     }
 
     pub(crate) fn example(name: &str) -> Self {
@@ -63,10 +69,16 @@ impl Start {
 
     /// Starts it and waits until it serves: it has answered one request, which its report counts too (`PROBE`).
     pub(crate) fn start(self) -> Process {
+        let has_tls = self.settings.iter().any(|(name, _)| *name == "TLS_PORT");
         let mut process = self.launch();
         let line = process.stderr.wait_for("listening on ");
         let address = line.rsplit(' ').next().and_then(|address| address.parse().ok());
-        let address = address.unwrap_or_else(|| panic!("no address in {line:?}"));
+        let mut address = address.unwrap_or_else(|| panic!("no address in {line:?}"));
+        if has_tls {
+            let line = process.stderr.wait_for("listening with TLS on ");
+            address = line.rsplit(' ').next().and_then(|address| address.parse().ok()).expect("an address");
+        }
+        tls::is_spoken_on(address, has_tls);
         fetch(address, "/");
         process.address = Some(address);
         process
