@@ -4,9 +4,9 @@ use std::io;
 use std::time::Duration;
 
 /// The most time between a request's write and the FIN that crossed it. On loopback our bytes are in the server's
-/// receive buffer when the write returns; the rest is for schedulers, the server's and ours. A FIN that is read later
-/// was sent by a server that had the request.
-pub(crate) const CROSSING: Duration = Duration::from_millis(5);
+/// receive buffer when the write returns; this much is left for a server between its last look into that buffer and its
+/// FIN. A FIN that is read later was sent by a server that had the request.
+pub(crate) const CROSSING: Duration = Duration::from_millis(1);
 
 /// How a connection stopped giving bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +77,8 @@ pub(crate) fn judge(seen: &Seen) -> Outcome {
 mod tests {
     use super::*;
 
-    const SOON: Duration = Duration::from_millis(1);
-    const LATE: Duration = Duration::from_millis(6);
+    const SOON: Duration = Duration::from_micros(500);
+    const LATE: Duration = Duration::from_micros(1001);
 
     fn outcome(answer: Answer, told: bool, looked: bool, since_sent: Duration) -> Outcome {
         judge(&Seen { answer, told, looked, since_sent })

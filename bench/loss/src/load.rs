@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) clients: usize,
     /// Of a hundred clients, so many don't look.
     pub(crate) blind: usize,
+    /// Of a hundred ends, so many find the server stopped.
+    pub(crate) freeze: u32,
     pub(crate) seed: u64,
 }
 
@@ -49,7 +51,16 @@ pub(crate) async fn end(plan: &Plan, number: u32) -> anyhow::Result<(ByKind, Exi
     let round = new_round(&server, number);
     let clients = start_clients(plan, &plan.kinds, &round, &mut rng);
     sleep(before).await;
+    // Stopped for a while, it finds the signal and what clients sent meanwhile in one wake.
+    let freeze = rng.u32(0..100) < plan.freeze;
+    if freeze {
+        server.freeze(true)?;
+        sleep(Duration::from_micros(rng.u64(1_000..50_000))).await;
+    }
     let signalled = server.terminate()?;
+    if freeze {
+        server.freeze(false)?;
+    }
     let _once = round.signalled.set(signalled);
     let exit = server.exit(signalled).await?;
     Ok((collect(clients).await, exit))

@@ -16,8 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::Parser;
-use clap::ValueEnum;
+use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use kinds::Kind;
@@ -43,6 +42,9 @@ struct Args {
     /// Of a hundred clients, so many don't look for FIN before they send; they are counted apart
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=90))]
     blind: u32,
+    /// Of a hundred ends, in so many the server is stopped (SIGSTOP) for up to 50 ms before the signal
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(0..=100))]
+    freeze: u32,
     /// The same moments and choices again [default: by chance, and printed]
     #[arg(long)]
     seed: Option<u64>,
@@ -88,6 +90,7 @@ async fn run(mut args: Args) -> anyhow::Result<bool> {
         kinds: args.kinds,
         clients: args.clients as usize,
         blind: args.blind as usize,
+        freeze: args.freeze,
         seed: args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000)),
         command: args.command,
     };

@@ -75,11 +75,20 @@ impl Server {
         Ok(server)
     }
 
+    /// Stops it where it stands, or lets it go on.
+    pub(crate) fn freeze(&self, freeze: bool) -> anyhow::Result<()> {
+        self.signal(if freeze { Signal::STOP } else { Signal::CONT })
+    }
+
     pub(crate) fn terminate(&self) -> anyhow::Result<Instant> {
+        self.signal(Signal::TERM)?;
+        Ok(Instant::now())
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
         let pid = pid.context("the server ended before it was told to")?;
-        kill_process(pid, Signal::TERM).context("can't send SIGTERM")?;
-        Ok(Instant::now())
+        kill_process(pid, signal).with_context(|| format!("can't send {signal:?}"))
     }
 
     pub(crate) async fn exit(mut self, signalled: Instant) -> anyhow::Result<Exit> {
