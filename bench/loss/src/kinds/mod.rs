@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     BackToBack,
     /// Keep-alive, 0 to 20 ms between an answer and the next request
     Thinking,
+    /// Keep-alive, up to 1.2 s of silence: around the time at which a server gives up a connection at rest
+    Resting,
     /// 2 to 8 requests in one write
     Pipelined,
     /// HTTP/2 with prior knowledge, 1 to 4 streams at a time
@@ -46,7 +48,7 @@ impl Kind {
     pub(crate) fn weight(self) -> usize {
         match self {
             Kind::Thinking => 5,
-            Kind::Fresh | Kind::BackToBack => 3,
+            Kind::Fresh | Kind::BackToBack | Kind::Resting => 3,
             Kind::Pipelined | Kind::Http2 | Kind::Upload | Kind::Download => 2,
             Kind::Websocket | Kind::Sse => 1,
         }
@@ -58,6 +60,7 @@ impl Kind {
             Kind::Fresh => fresh::run(client).await,
             Kind::BackToBack => keep_alive::run(client, 0).await,
             Kind::Thinking => keep_alive::run(client, 20).await,
+            Kind::Resting => keep_alive::run(client, 1200).await,
             Kind::Pipelined => pipelined::run(client).await,
             Kind::Http2 => http2::run(client).await,
             Kind::Upload => upload::run(client).await,
