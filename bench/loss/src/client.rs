@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -22,6 +22,8 @@ pub(crate) struct Round {
     pub(crate) number: u32,
     /// The clients shall leave by themselves.
     pub(crate) over: AtomicBool,
+    /// Clients that were connected once.
+    pub(crate) opened: AtomicUsize,
     pub(crate) signalled: OnceLock<Instant>,
 }
 
@@ -31,6 +33,7 @@ pub(crate) struct Client<'a> {
     /// Looks for FIN before it sends.
     pub(crate) looks: bool,
     pub(crate) tally: Tally,
+    pub(crate) has_opened: bool,
 }
 
 /// Whether the connection can be used again.
@@ -56,7 +59,12 @@ impl Client<'_> {
     pub(crate) async fn open(&mut self) -> Option<Wire> {
         while self.goes_on() {
             match Wire::open(self.round.address).await {
-                Ok(wire) => return Some(wire),
+                Ok(wire) => {
+                    if !std::mem::replace(&mut self.has_opened, true) {
+                        self.round.opened.fetch_add(1, Ordering::Relaxed);
+                    }
+                    return Some(wire);
+                }
                 Err(NotOpened::Local) => sleep(Duration::from_millis(5)).await,
                 Err(NotOpened::Refused) => {
                     self.tally.refused += 1;

@@ -2,26 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fastrand::Rng;
 use serde::Serialize;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::{Client, Round};
 use crate::kinds::Kind;
 use crate::server::{Exit, Server};
 use crate::tally::Tally;
 
-/// The load runs this long, at least and at most, before the signal.
-const BEFORE: std::ops::Range<u64> = 100..700;
+/// The load runs so many milliseconds before the signal, counted from when all clients were connected.
+const BEFORE: std::ops::Range<u64> = 0..600;
+/// The most that this is waited for.
+const CONNECTED: Duration = Duration::from_secs(5);
 /// The load of a control run.
 const CONTROL: Duration = Duration::from_millis(600);
 /// A client that is still at it this long after its round was over hangs.
-const AFTER: Duration = Duration::from_secs(25);
+const AFTER: Duration = Duration::from_secs(20);
 
 /// The counts of one kind: of the clients that look for FIN before they send, and of those that don't.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -50,6 +52,7 @@ pub(crate) async fn end(plan: &Plan, number: u32) -> anyhow::Result<(ByKind, Exi
     let before = Duration::from_micros(rng.u64(BEFORE.start * 1000..BEFORE.end * 1000));
     let round = new_round(&server, number);
     let clients = start_clients(plan, &plan.kinds, &round, &mut rng);
+    connected(&round, clients.len()).await;
     sleep(before).await;
     // Stopped for a while, it finds the signal and what clients sent meanwhile in one wake.
     let freeze = rng.u32(0..100) < plan.freeze;
@@ -82,8 +85,22 @@ pub(crate) async fn control(plan: &Plan) -> anyhow::Result<(ByKind, Exit)> {
     Ok((counts, server.exit(signalled).await?))
 }
 
+/// Busy clients keep those that come later waiting, and a client that never came proves nothing.
+async fn connected(round: &Round, clients: usize) {
+    let start = Instant::now();
+    while round.opened.load(Ordering::Relaxed) < clients && start.elapsed() < CONNECTED {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
 fn new_round(server: &Server, number: u32) -> Arc<Round> {
-    Arc::new(Round { address: server.address, number, over: AtomicBool::new(false), signalled: OnceLock::new() })
+    Arc::new(Round {
+        address: server.address,
+        number,
+        over: AtomicBool::new(false),
+        opened: AtomicUsize::new(0),
+        signalled: OnceLock::new(),
+    })
 }
 
 type Clients = JoinSet<(Kind, bool, Tally)>;
@@ -103,8 +120,8 @@ fn start_clients(plan: &Plan, kinds: &[Kind], round: &Arc<Round>, rng: &mut Rng)
 }
 
 async fn one(kind: Kind, looks: bool, round: &Round, rng: Rng) -> Tally {
-    let mut client = Client { round, rng, looks, tally: Tally { clients: 1, ..Tally::default() } };
-    let patience = Duration::from_millis(BEFORE.end) + AFTER;
+    let mut client = Client { round, rng, looks, tally: Tally { clients: 1, ..Tally::default() }, has_opened: false };
+    let patience = CONNECTED + Duration::from_millis(BEFORE.end) + AFTER;
     if timeout(patience, kind.run(&mut client)).await.is_err() {
         client.say("still at it when the round was long over");
     }
