@@ -70,6 +70,12 @@ async fn serve(settings: Settings, lifecycle: Lifecycle) -> glidepath::Result<Re
     if let Some(path) = settings.unix {
         server = server.and_serve(UnixListener::bind(path)?, app);
     }
+    if let Some(port) = settings.admin_port {
+        // No /metrics on it yet: 404.
+        let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        say(io::stderr(), format_args!("admin on {}", admin.local_addr()?));
+        server = server.admin(admin);
+    }
     server.await
 }
 
@@ -79,13 +85,14 @@ struct Settings {
     port: u16,
     grace: Duration,
     lame_duck: Duration,
+    admin_port: Option<u16>,
     unix: Option<PathBuf>,
     workers: Option<usize>,
 }
 
 impl Settings {
     fn from_env() -> Result<Self, String> {
-        for later in ["TLS_PORT", "ADMIN_PORT", "RESTART"] {
+        for later in ["TLS_PORT", "RESTART"] {
             if env::var_os(later).is_some() {
                 return Err(format!("{later} is set, and the library can't do that yet"));
             }
@@ -94,6 +101,7 @@ impl Settings {
             port: number("PORT")?.unwrap_or(8080),
             grace: seconds("GRACE")?.unwrap_or(Duration::from_secs(30)),
             lame_duck: seconds("LAME_DUCK")?.unwrap_or_default(),
+            admin_port: number("ADMIN_PORT")?,
             unix: env::var_os("UNIX").map(PathBuf::from),
             workers: number("WORKERS")?,
         })

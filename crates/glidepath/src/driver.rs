@@ -8,12 +8,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::admin::Admin;
 use crate::connection::{Registry, Stage};
 use crate::display::Display;
 use crate::drain::Drain;
@@ -21,8 +21,10 @@ use crate::error::{Error, Result};
 use crate::hooks::Hooks;
 use crate::last_resort::LastResort;
 use crate::listener::Acceptor;
+use crate::os;
 use crate::phase::{Cause, Command, Core, Ending, Event, Left, Moment, Phase};
 use crate::plan::{LAST_RESORT_MARGIN, OVERSLEPT, PROCESS_MARGIN, Plan};
+use crate::readiness::Readiness;
 use crate::report::{self, EXIT_CLEAN, EXIT_CUT, EXIT_FAILED, EXIT_SIGNAL_BASE, Outcome, Report, Snapshot};
 use crate::signal::{self, Heard, Signals, Waker};
 use crate::tasks::Tasks;
@@ -42,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) tasks: Tasks,
     pub(crate) hooks: Hooks,
     pub(crate) drain: Drain,
+    pub(crate) readiness: Readiness,
     on_report: Mutex<Option<OnReport>>,
     report: Mutex<Option<Report>>,
     thread: Option<Waker>,
@@ -74,6 +77,7 @@ impl Shared {
             serves: AtomicBool::new(false),
             hooks: Hooks::default(),
             drain: Drain::default(),
+            readiness: Readiness::default(),
             on_report: Mutex::default(),
             report: Mutex::default(),
             thread,
@@ -123,6 +127,7 @@ impl Shared {
                 Command::TurnAway => {
                     inner.stopped = Some(now);
                     self.drain.stop();
+                    self.readiness.stop();
                     self.registry.set_stage(Stage::TurnAway);
                 }
                 Command::Drain => {
@@ -267,7 +272,7 @@ fn exit_code(ending: Ending) -> Option<u8> {
 }
 
 /// Takes one service from its first accept to its report.
-pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>) -> Result<Report> {
+pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mut admin: Admin) -> Result<Report> {
     shared.listeners.store(acceptors.len(), Ordering::Release);
     let mut hooks: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
     let mut failed = None;
@@ -286,6 +291,7 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>) ->
                 Command::Finish => {
                     display.clear();
                     let report = shared.finish(None);
+                    admin.close().await;
                     return match failed {
                         Some(error) => Err(Error::listener(error)),
                         None => Ok(report),
@@ -299,14 +305,22 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>) ->
         tokio::select! {
             () = shared.changed.notified() => {}
             () = until(looks_again_at) => {}
-            sealed = accept(&mut acceptors, &shared.listeners) => {
+            sealed = Acceptor::any_sealed(&mut acceptors) => {
+                shared.listeners.store(acceptors.len(), Ordering::Release);
                 if let Err(error) = sealed {
                     failed = Some(error);
                     shared.dispatch(Event::Fail);
                 }
             }
+            error = admin.serve() => {
+                failed = Some(error);
+                shared.dispatch(Event::Fail);
+            }
             () = ended(&mut hooks) => hooks = None,
-            _ = sweep.tick() => shared.registry.sweep(),
+            _ = sweep.tick() => {
+                shared.registry.sweep();
+                admin.sweep();
+            }
             () = display.due(), if shared.phase() >= Phase::LameDuck => display.show(&shared.snapshot()),
         }
         shared.dispatch(Event::Look);
@@ -327,21 +341,6 @@ async fn ended(hooks: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
     }
 }
 
-/// Ready when one more listener is sealed, or has failed.
-async fn accept(acceptors: &mut Vec<Acceptor>, listeners: &AtomicUsize) -> std::io::Result<()> {
-    std::future::poll_fn(|cx| {
-        for i in 0..acceptors.len() {
-            if let Poll::Ready(sealed) = acceptors[i].poll(cx) {
-                acceptors.swap_remove(i);
-                listeners.store(acceptors.len(), Ordering::Release);
-                return Poll::Ready(sealed);
-            }
-        }
-        Poll::Pending
-    })
-    .await
-}
-
 /// The signal thread: hears, and ends the process when nobody else does. Never returns.
 pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
     if let Err(error) = signals.unblock() {
@@ -355,7 +354,7 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
             Heard::Dump => {
                 let dump = shared.snapshot().to_string();
                 let _ = std::io::Write::write_all(&mut std::io::stderr(), dump.as_bytes());
-                signal::exit_now(signal::EXIT_DUMP);
+                os::exit_now(signal::EXIT_DUMP);
             }
             Heard::Nothing => {}
         }
@@ -386,7 +385,7 @@ fn end_process(shared: &Shared) -> ! {
         None => shared.finish(Some("a runtime whose threads are all blocked, or `main`, which does not poll `serve`")),
     };
     report::print_once(&report);
-    signal::exit_now(report.exit_code.into())
+    os::exit_now(report.exit_code.into())
 }
 
 impl std::fmt::Debug for Shared {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::os;
 use crate::plan::{LAST_RESORT_MARGIN, OVERSLEPT, PROCESS_MARGIN};
-use crate::signal;
 
 /// When the process is ended at the latest, and with which code. Does nothing until it is set.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ impl Limit {
                 // The process was stopped past its deadline: those who end it in order get their turn first.
                 second_chance = Some(now + PROCESS_MARGIN + LAST_RESORT_MARGIN);
             } else {
-                signal::exit_now(self.code.load(Ordering::Acquire).into());
+                os::exit_now(self.code.load(Ordering::Acquire).into());
             }
         }
     }

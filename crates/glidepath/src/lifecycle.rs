@@ -9,6 +9,7 @@ use crate::drain::Drain;
 use crate::driver::{self, Shared};
 use crate::listener::Listener;
 use crate::phase::Phase;
+use crate::readiness::Readiness;
 use crate::report::{Report, Snapshot};
 use crate::server::Server;
 use crate::signal::Signals;
@@ -71,6 +72,25 @@ impl Lifecycle {
     /// What handlers and tasks see of the end.
     pub fn drain(&self) -> Drain {
         self.shared.drain.clone()
+    }
+
+    /// Whether the service may be sent traffic, and what it waits for until then.
+    ///
+    /// ```no_run
+    /// # async fn main_() -> glidepath::Result<()> {
+    /// # async fn read_the_catalogue() {}
+    /// let lifecycle = glidepath::Lifecycle::new().expect("signal handlers");
+    /// let catalogue = lifecycle.readiness().latch("catalogue");
+    /// let _detached = lifecycle.tasks().spawn("read the catalogue", async move {
+    ///     read_the_catalogue().await;
+    ///     catalogue.release();
+    /// });
+    /// # let (public, admin) = (tokio::net::TcpListener::bind("").await?, tokio::net::TcpListener::bind("").await?);
+    /// let report = lifecycle.serve(public, axum::Router::new()).admin(admin).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn readiness(&self) -> Readiness {
+        self.shared.readiness.clone()
     }
 
     /// Background work that the end waits for.

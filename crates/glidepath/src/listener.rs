@@ -81,6 +81,8 @@ impl OwnPath {
 const SEAL_LIMIT: Duration = Duration::from_millis(80);
 /// The most that is accepted while sealing where new connections cannot be held off.
 const SEAL_ACCEPTS: usize = 10_000;
+/// The first pause when the system has nothing left to accept with.
+const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 /// How many connections are accepted before others get their turn.
 const BATCH: usize = 64;
 
@@ -91,6 +93,7 @@ pub(crate) struct Acceptor {
     /// The slowest handshake seen of late: what a client that is just connecting may need.
     round_trip: Duration,
     accepted: usize,
+    longest_backoff: Duration,
 }
 
 enum State {
@@ -127,7 +130,18 @@ impl Queue {
 impl Acceptor {
     pub(crate) fn new(listener: Listener, spawn: impl FnMut(Stream) + Send + 'static) -> Self {
         let state = State::Accepting { socket: listener.0, pause: None, backoff: Duration::ZERO };
-        Self { state, spawn: Box::new(spawn), round_trip: Duration::ZERO, accepted: 0 }
+        Self {
+            state,
+            spawn: Box::new(spawn),
+            round_trip: Duration::ZERO,
+            accepted: 0,
+            longest_backoff: Duration::from_secs(1),
+        }
+    }
+
+    /// The longest pause when the system has nothing left to accept with.
+    pub(crate) fn set_backoff(&mut self, longest: Duration) {
+        self.longest_backoff = longest;
     }
 
     /// Begins to seal; `poll` goes on with it.
@@ -168,6 +182,20 @@ impl Acceptor {
         }
     }
 
+    /// Ready when one more of them is sealed, or has failed: it is out of the list then.
+    pub(crate) async fn any_sealed(acceptors: &mut Vec<Self>) -> io::Result<()> {
+        std::future::poll_fn(|cx| {
+            for i in 0..acceptors.len() {
+                if let Poll::Ready(sealed) = acceptors[i].poll(cx) {
+                    acceptors.swap_remove(i);
+                    return Poll::Ready(sealed);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
     fn take(&mut self, stream: Stream) {
         // Now and then is enough, and old slow ones are forgotten.
         if self.accepted % 16 == 0 {
@@ -198,11 +226,11 @@ impl Acceptor {
                 Err(error) => match Trouble::of(&error) {
                     Trouble::Client => {}
                     Trouble::Exhausted => {
-                        // From 10 ms up to one second; a line for the first only.
+                        // A line for the first only.
                         if backoff.is_zero() {
                             tracing::warn!(%error, "cannot accept connections for now; trying again");
                         }
-                        *backoff = (*backoff * 2).clamp(Duration::from_millis(10), Duration::from_secs(1));
+                        *backoff = (*backoff * 2).max(FIRST_BACKOFF).min(self.longest_backoff);
                         *pause = Some(Box::pin(sleep(*backoff)));
                     }
                     Trouble::Fatal => return Poll::Ready(Err(error)),

@@ -73,6 +73,18 @@ mod unix {
     }
 }
 
+/// Ends the process without running anything more of it: destructors and `atexit` may be what hangs (_exit(2)).
+pub(crate) fn exit_now(code: i32) -> ! {
+    #[cfg(unix)]
+    // SAFETY: _exit takes any code, touches no memory of ours and does not return.
+    unsafe {
+        libc::_exit(code)
+    }
+    #[cfg(not(unix))]
+    #[expect(clippy::disallowed_methods, reason = "the forced end")]
+    std::process::exit(code)
+}
+
 /// What the kernel knows of a TCP connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TcpInfo {

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::admin::{Admin, Probes};
 use crate::connection::{App, Connection};
 use crate::driver::drive;
 use crate::error::{Error, Result};
@@ -20,6 +21,7 @@ use crate::report::Report;
 pub struct Server {
     lifecycle: io::Result<Lifecycle>,
     acceptors: Vec<Acceptor>,
+    admin: Admin,
     plan: Plan,
 }
 
@@ -42,7 +44,7 @@ pub fn serve<A: App>(listener: impl Into<Listener>, app: A) -> Server {
 
 impl Server {
     pub(crate) fn new(lifecycle: io::Result<Lifecycle>) -> Self {
-        Self { lifecycle, acceptors: Vec::new(), plan: Plan::default() }
+        Self { lifecycle, acceptors: Vec::new(), admin: Admin::new(), plan: Plan::default() }
     }
 
     /// Serves on one more listener, the same app or another. All are sealed before anything is waited for.
@@ -54,6 +56,79 @@ impl Server {
                 tokio::spawn(Connection::new(stream, app.clone(), &registry));
             }));
         }
+        self
+    }
+
+    /// Answers probes on a listener of its own, which outlives all others: it is closed last, after the hooks.
+    ///
+    /// - `/livez`: 200 to the end, the drain included.
+    /// - `/readyz`: 200 while the service serves, 503 from the signal on, and before that while a
+    ///   [latch](Lifecycle::readiness) is held. The body says the phase.
+    ///
+    /// Probes are not work: nobody waits for them or for their connections (an end whose work is done is held up by 5 ms at
+    /// most), and neither is in the counts of the [`Report`] or of a [`Snapshot`](crate::Snapshot). Bind it where only your
+    /// orchestrator comes: it asks nobody who they are.
+    ///
+    /// ```no_run
+    /// # async fn main_() -> std::io::Result<()> {
+    /// use tokio::net::TcpListener;
+    ///
+    /// let public = TcpListener::bind("0.0.0.0:4000").await?;
+    /// let admin = TcpListener::bind("0.0.0.0:4001").await?;
+    /// let server = glidepath::serve(public, axum::Router::new()).admin(admin);
+    /// # drop(server); Ok(()) }
+    /// ```
+    pub fn admin(mut self, listener: impl Into<Listener>) -> Self {
+        if let Ok(lifecycle) = &self.lifecycle {
+            let shared = &lifecycle.shared;
+            let probes = Probes { readiness: shared.readiness.clone(), phase: shared.phases() };
+            self.admin.add(listener.into(), probes);
+        }
+        self
+    }
+
+    /// Puts the peer's address into the extensions of every request, as [`PeerAddr`](crate::PeerAddr). Off, because an
+    /// extension costs an allocation or two a request.
+    ///
+    /// ```no_run
+    /// # async fn main_(listener: tokio::net::TcpListener) -> glidepath::Result<()> {
+    /// use axum::{Extension, Router, routing::get};
+    /// use glidepath::PeerAddr;
+    ///
+    /// async fn who(Extension(PeerAddr(address)): Extension<PeerAddr>) -> String {
+    ///     format!("you come from {address}")
+    /// }
+    /// let app = Router::new().route("/who", get(who));
+    /// let report = glidepath::serve(listener, app).peer_addr().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn peer_addr(self) -> Self {
+        if let Ok(lifecycle) = &self.lifecycle {
+            lifecycle.shared.registry.keep_peers();
+        }
+        self
+    }
+
+    /// Warns at the start, in the log, when lame duck and grace (which has the hooks in it) do not fit the time that whoever
+    /// ends the process gives it before SIGKILL. No budget unless stated.
+    ///
+    /// | manager | its setting | default |
+    /// |---|---|---|
+    /// | Kubernetes | `terminationGracePeriodSeconds`, less what a `preStop` hook takes | 30 s |
+    /// | Docker, Compose | `docker stop --timeout`, `stop_grace_period` | 10 s |
+    /// | systemd | `TimeoutStopSec` | 90 s |
+    ///
+    /// What has to fit is half a second longer than lame duck and grace together: answers at the deadline, and the report.
+    ///
+    /// ```
+    /// # fn main_(lifecycle: glidepath::Lifecycle) -> glidepath::Server {
+    /// use std::time::Duration;
+    /// let secs = Duration::from_secs;
+    /// lifecycle.run().lame_duck(secs(5)).grace(secs(24)).budget(secs(30))
+    /// # }
+    /// ```
+    pub fn budget(mut self, time: Duration) -> Self {
+        self.plan.budget = Some(time);
         self
     }
 
@@ -89,9 +164,36 @@ impl Server {
         self
     }
 
+    /// The most bytes that a request's head may have; a longer one is answered 431. 64 KiB.
+    pub fn head_size(mut self, bytes: usize) -> Self {
+        self.plan.head_size = bytes;
+        self
+    }
+
+    /// The longest pause between two tries to accept when the system has no descriptors or memory left. The first is 10 ms,
+    /// and each is twice the one before. 1 s.
+    pub fn accept_backoff(mut self, time: Duration) -> Self {
+        self.plan.accept_backoff = time;
+        self
+    }
+
     /// How long a keep-alive connection may be at rest before it is closed. 75 s.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.plan.idle_timeout = time;
+        self
+    }
+
+    /// In the drain, over how long the closes of connections at rest are spread, so that their clients do not all connect
+    /// to the next server in one instant. 0 s: each is closed as soon as it has been quiet.
+    pub fn spread(mut self, time: Duration) -> Self {
+        self.plan.spread = time;
+        self
+    }
+
+    /// Whether event streams (`text/event-stream`) go on until the deadline. By default they are ended when the drain
+    /// begins, between two events and with a proper end of body, and the client connects again.
+    pub fn event_streams_to_deadline(mut self, go_on: bool) -> Self {
+        self.plan.events_to_deadline = go_on;
         self
     }
 
@@ -106,14 +208,21 @@ impl IntoFuture for Server {
     type Output = Result<Report>;
     type IntoFuture = Pin<Box<dyn Future<Output = Result<Report>> + Send>>;
 
-    fn into_future(self) -> Self::IntoFuture {
+    fn into_future(mut self) -> Self::IntoFuture {
         Box::pin(async move {
             let lifecycle = self.lifecycle.map_err(Error::signals)?;
             if lifecycle.shared.serves.swap(true, Ordering::AcqRel) {
                 return Err(Error::reused());
             }
+            if let Some(over) = self.plan.over_budget() {
+                tracing::warn!("{over}");
+            }
+            self.admin.set_plan(&self.plan);
+            for acceptor in &mut self.acceptors {
+                acceptor.set_backoff(self.plan.accept_backoff);
+            }
             lifecycle.shared.set_plan(self.plan);
-            drive(&lifecycle.shared, self.acceptors).await
+            drive(&lifecycle.shared, self.acceptors, self.admin).await
         })
     }
 }

@@ -40,11 +40,6 @@ pub(crate) fn number(cause: Cause) -> Option<u8> {
     }
 }
 
-/// Ends the process without running anything more of it: destructors and `atexit` may be what hangs.
-pub(crate) fn exit_now(code: i32) -> ! {
-    imp::exit(code)
-}
-
 pub(crate) use imp::{Signals, Waker};
 
 #[cfg(unix)]
@@ -153,10 +148,6 @@ mod imp {
     pub(super) fn signal_name(signal: i32) -> &'static str {
         signal_hook::low_level::signal_name(signal).unwrap_or("signal")
     }
-
-    pub(super) fn exit(code: i32) -> ! {
-        signal_hook::low_level::exit(code)
-    }
 }
 
 /// Ctrl-C, Ctrl-Break, close and shutdown of a console.
@@ -233,10 +224,5 @@ mod imp {
             CTRL_BREAK => "Ctrl-Break",
             _ => "close",
         }
-    }
-
-    pub(super) fn exit(code: i32) -> ! {
-        #[expect(clippy::disallowed_methods, reason = "the forced end")]
-        std::process::exit(code)
     }
 }

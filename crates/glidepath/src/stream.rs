@@ -42,6 +42,15 @@ impl Stream {
         0
     }
 
+    /// The address of the other end, where it has one.
+    pub(crate) fn peer(&self) -> Option<std::net::SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.peer_addr().ok(),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+        }
+    }
+
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, socket => socket.poll_read_ready(cx))
     }

@@ -1,5 +1,6 @@
 //! What is known of one open connection. The invariants are at the top of `registry.rs`.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
@@ -86,6 +87,9 @@ pub(crate) enum Nudge {
 pub(crate) struct Entry {
     registry: Arc<Registry>,
     key: usize,
+    head_size: usize,
+    /// Where requests are to bear it. Boxed, so that it weighs little where they are not.
+    peer: Option<Box<SocketAddr>>,
     accepted_late: bool,
     state: AtomicU8,
     nudge: AtomicU8,
@@ -140,9 +144,11 @@ impl Request {
 // ===== impl Entry =====
 
 impl Entry {
-    pub(super) fn new(registry: Arc<Registry>, key: usize) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, key: usize, head_size: usize, peer: Option<Box<SocketAddr>>) -> Self {
         Self {
             key,
+            head_size,
+            peer,
             accepted_late: registry.stage() >= Stage::Drain,
             registry,
             state: AtomicU8::new(State::Fresh as u8),
@@ -154,8 +160,17 @@ impl Entry {
         }
     }
 
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.peer.as_deref().copied()
+    }
+
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// The most bytes that a head may have.
+    pub(crate) fn head_size(&self) -> usize {
+        self.head_size
     }
 
     pub(crate) fn stage(&self) -> Stage {
@@ -248,7 +263,8 @@ impl Entry {
         let nudge = match self.state() {
             State::Fresh | State::Head if over(times.head_timeout) => Nudge::TimedOut,
             State::Rest if over(times.idle_timeout) => Nudge::TimedOut,
-            State::Idle if age >= MOMENT => Nudge::Park,
+            State::Idle if over(times.idle_timeout) => Nudge::TimedOut,
+            State::Idle if age >= MOMENT && !self.is_body_open() => Nudge::Park,
             State::Http2 if over(times.idle_timeout) && self.in_flight() == 0 => Nudge::TimedOut,
             _ => return false,
         };
@@ -380,6 +396,12 @@ impl Entry {
     /// Leaves the registry. Only the first call counts.
     pub(crate) fn leave(&self, end: End) {
         self.registry.remove(self, end);
+    }
+
+    /// A place among all connections, from 0 to 1: scattered, and the same for the whole life (Knuth's multiplicative hash).
+    pub(crate) fn place(&self) -> f64 {
+        let scattered = (self.key as u32).wrapping_mul(2_654_435_769);
+        f64::from(scattered) / f64::from(u32::MAX)
     }
 
     pub(super) fn key(&self) -> usize {

@@ -17,6 +17,7 @@ mod entry;
 mod frames;
 mod io;
 mod linger;
+mod peer;
 mod registry;
 mod service;
 mod upgraded;
@@ -32,6 +33,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 pub use self::body::Body;
+pub use self::peer::PeerAddr;
 pub(crate) use self::registry::{Registry, Stage};
 pub use self::service::App;
 
@@ -115,7 +117,7 @@ impl Next {
 
 impl<A: App> Connection<A> {
     pub(crate) fn new(stream: Stream, app: A, registry: &Arc<Registry>) -> Self {
-        let entry = registry.enter();
+        let entry = registry.enter(&stream);
         Self {
             entry,
             life: Life::Fresh { stream, app, first: BytesMut::new() },
@@ -185,7 +187,9 @@ impl<A: App> Connection<A> {
     fn start_http1(&mut self, stream: Stream, first: Bytes, app: A) {
         let io = TokioIo::new(Io::new(stream, first, Arc::clone(&self.entry)));
         let service = Tracked::new(app, Arc::clone(&self.entry));
-        let connection = http1::Builder::new().half_close(true).serve_connection(io, service).with_upgrades();
+        let mut builder = http1::Builder::new();
+        builder.half_close(true).max_header_size(self.entry.head_size());
+        let connection = builder.serve_connection(io, service).with_upgrades();
         self.life = Life::Http1(Box::new(connection));
     }
 
@@ -193,8 +197,10 @@ impl<A: App> Connection<A> {
         self.entry.set_state(State::Http2);
         let io = TokioIo::new(Io::new(stream, first, Arc::clone(&self.entry)));
         let service = Tracked::new(app, Arc::clone(&self.entry));
+        let head_size = u32::try_from(self.entry.head_size()).unwrap_or(u32::MAX);
         let mut builder = http2::Builder::new(TokioExecutor::new());
-        let connection = builder.timer(TokioTimer::new()).serve_connection(io, service);
+        builder.timer(TokioTimer::new()).max_header_list_size(head_size);
+        let connection = builder.serve_connection(io, service);
         self.life = Life::Http2 { connection: Box::new(connection), leaving_since: None };
     }
 
@@ -205,21 +211,21 @@ impl<A: App> Connection<A> {
         }
         let nudge = self.entry.take_nudge();
         match self.entry.state() {
-            State::Idle if self.entry.is_body_open() => self.wait_for_body(),
-            State::Idle if nudge == Nudge::Park || self.entry.stage() >= Stage::Drain => self.park(),
+            State::Idle if self.entry.is_body_open() => self.wait_for_body(nudge == Nudge::TimedOut),
+            State::Idle if nudge != Nudge::Nothing || self.entry.stage() >= Stage::Drain => self.park(),
             State::Head if nudge == Nudge::TimedOut => self.time_out(),
             State::Head => self.wait_for_head(),
             _ => Next::FOREVER,
         }
     }
 
-    /// The answer is out, and the request's body was not read to its end: hyper reads on or closes. In the drain it is
-    /// asked to close when it has got there.
-    fn wait_for_body(&mut self) -> Next {
-        if self.entry.stage() < Stage::Drain {
+    /// The answer is out, and the request's body was not read to its end: hyper reads on or closes. In the drain, and when
+    /// it has been idle for too long, it is asked to close when it has got there.
+    fn wait_for_body(&mut self, timed_out: bool) -> Next {
+        if self.entry.stage() < Stage::Drain && !timed_out {
             return Next::FOREVER;
         }
-        let left = self.quiet_left();
+        let left = if timed_out { Duration::ZERO } else { self.quiet_left() };
         if left > Duration::ZERO {
             return Next::after(left);
         }
@@ -239,7 +245,9 @@ impl<A: App> Connection<A> {
             return Next::Again;
         }
         if let Life::Http1(connection) = self.take_life() {
-            if connection.into_parts().is_some_and(|parts| !parts.read_buf.is_empty()) {
+            // What is left of a body is no request.
+            let left = connection.into_parts().is_some_and(|parts| !is_blank(&parts.read_buf));
+            if left && !self.entry.is_body_open() {
                 self.entry.left_behind();
             }
         }
@@ -342,14 +350,15 @@ impl<A: App> Connection<A> {
         }
     }
 
-    /// How much of the quiet window is left.
+    /// How much of the quiet window is left, and of the wait for its turn where closes are spread.
     fn quiet_left(&self) -> Duration {
         let times = self.entry.registry().times();
         let now = coarse_millis();
         let since = self.entry.since();
         let ago = |moment: u64| Duration::from_millis(now.saturating_sub(moment));
         if since < times.drain_began || self.entry.asked() == 0 {
-            return times.quiet.saturating_sub(ago(since));
+            let turn = times.spread.mul_f64(self.entry.place());
+            return times.quiet.saturating_sub(ago(since)).max(turn.saturating_sub(ago(times.drain_began)));
         }
         // A response whose head left before the drain and whose end in it: its client was not told. It gets the time to
         // hear of the end and to react, and no more: the process waits for it (REQ-9).
@@ -429,9 +438,9 @@ impl<A: App> Connection<A> {
         if now < since + HANDLERS_GOODBYE && stage < Stage::Answer && !wire.said_goodbye() {
             return Next::Wait(Some(since + HANDLERS_GOODBYE));
         }
-        wire.say_goodbye();
+        let said = wire.poll_say_goodbye(cx).is_ready();
         // A handler that reads sees the peer's answer itself, and ends by it.
-        if now >= since + HANDLERS_READING && wire.said_goodbye() && wire.poll_goodbye(cx).is_ready() {
+        if said && now >= since + HANDLERS_READING && wire.poll_goodbye(cx).is_ready() {
             return self.close_upgraded();
         }
         let next =

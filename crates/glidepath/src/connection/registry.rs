@@ -6,7 +6,7 @@
 //! 3. In serving, a connection touches only its own entry and reads the stage; nothing that is shared is written.
 //! 4. Locks are taken in this order: the registry's `entries`, its `ended`, an entry's `inner`; and never twice.
 
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::entry::{End, Entry};
 use crate::os::coarse_millis;
 use crate::plan::Plan;
 use crate::report::{self, Running};
+use crate::stream::Stream;
 
 /// What the lifecycle asks of all connections. Only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +53,8 @@ pub(crate) struct Registry {
     entries: Mutex<Slab<Arc<Entry>>>,
     ended: Mutex<Ended>,
     times: Mutex<Times>,
+    /// Requests are to bear their peer's address.
+    keeps_peers: AtomicBool,
     changed: Arc<Notify>,
 }
 
@@ -68,9 +71,14 @@ pub(super) struct Ended {
 pub(crate) struct Times {
     pub(crate) quiet: Duration,
     pub(crate) head_timeout: Duration,
+    pub(crate) head_size: usize,
     pub(crate) idle_timeout: Duration,
     /// In the drain, how long a WebSocket's peer may take to answer the Close.
     pub(crate) goodbye: Duration,
+    /// In the drain, over how long the closes of connections at rest are spread.
+    pub(crate) spread: Duration,
+    /// From when on event streams are ended.
+    pub(crate) events_end: Stage,
     /// In the drain, the most that a half-sent head may still take.
     pub(crate) head_in_drain: Duration,
     /// When the drain began, in coarse milliseconds.
@@ -82,8 +90,11 @@ impl From<&Plan> for Times {
         Self {
             quiet: plan.quiet,
             head_timeout: plan.head_timeout,
+            head_size: plan.head_size,
             idle_timeout: plan.idle_timeout,
             goodbye: plan.goodbye,
+            spread: plan.spread,
+            events_end: if plan.events_to_deadline { Stage::Answer } else { Stage::Drain },
             // Half of the time for work: a head that completes then still leaves time for its answer.
             head_in_drain: plan.head_timeout.min((plan.grace - plan.hook_slice()) / 2),
             drain_began: 0,
@@ -104,12 +115,18 @@ impl Registry {
             entries: Mutex::default(),
             ended: Mutex::default(),
             times: Mutex::new(plan.into()),
+            keeps_peers: AtomicBool::new(false),
             changed,
         })
     }
 
     pub(crate) fn set_plan(&self, plan: &Plan) {
         *lock(&self.times) = plan.into();
+    }
+
+    /// Connections that come from now on keep their peer's address.
+    pub(crate) fn keep_peers(&self) {
+        self.keeps_peers.store(true, Relaxed);
     }
 
     pub(crate) fn times(&self) -> Times {
@@ -133,10 +150,12 @@ impl Registry {
         entries.iter().for_each(|entry| entry.wake_all());
     }
 
-    pub(crate) fn enter(self: &Arc<Self>) -> Arc<Entry> {
+    pub(crate) fn enter(self: &Arc<Self>, stream: &Stream) -> Arc<Entry> {
+        let peer = if self.keeps_peers.load(Relaxed) { stream.peer().map(Box::new) } else { None };
+        let head_size = self.times().head_size;
         let mut entries = lock(&self.entries);
         let vacant = entries.vacant_entry();
-        let entry = Arc::new(Entry::new(Arc::clone(self), vacant.key()));
+        let entry = Arc::new(Entry::new(Arc::clone(self), vacant.key(), head_size, peer));
         vacant.insert(Arc::clone(&entry));
         entry
     }

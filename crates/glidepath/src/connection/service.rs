@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -15,6 +15,7 @@ use tower_service::Service;
 
 use super::body::Body;
 use super::entry::{Entry, RequestEnd};
+use super::peer::PeerAddr;
 use super::registry::Stage;
 use super::upgraded::Upgrade;
 
@@ -83,12 +84,16 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
     type Error = BoxError;
     type Future = TrackedCall<A>;
 
-    fn call(&self, request: Request<Incoming>) -> TrackedCall<A> {
+    fn call(&self, mut request: Request<Incoming>) -> TrackedCall<A> {
+        if let Some(address) = self.entry.peer() {
+            request.extensions_mut().insert(PeerAddr(address));
+        }
         let key = self.entry.begin(request.method(), request.uri(), !http_body::Body::is_end_stream(request.body()));
         TrackedCall {
             http1: request.version() != Version::HTTP_2,
             bodiless: request.method() == Method::HEAD,
             connect: request.method() == Method::CONNECT,
+            grpc: request.version() == Version::HTTP_2 && is_of(request.headers(), b"application/grpc"),
             guard: Some(Guard { entry: Arc::clone(&self.entry), key, waits: false, end: RequestEnd::Abandoned }),
             call: Call::Waiting {
                 app: self.app.clone(),
@@ -133,6 +138,7 @@ pin_project! {
         http1: bool,
         bodiless: bool,
         connect: bool,
+        grpc: bool,
         guard: Option<Guard>,
         #[pin]
         call: Call<A>,
@@ -204,9 +210,7 @@ impl<A: App> Future for TrackedCall<A> {
             }
             Poll::Pending if guard.is_over() => {
                 guard.end = RequestEnd::Cut;
-                let mut response = empty(StatusCode::SERVICE_UNAVAILABLE);
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-                response
+                if *this.grpc { grpc_unavailable() } else { unavailable() }
             }
             Poll::Pending => {
                 guard.wait(cx);
@@ -225,9 +229,10 @@ impl<A: App> Future for TrackedCall<A> {
             || status.is_informational()
             || status == StatusCode::NO_CONTENT
             || status == StatusCode::NOT_MODIFIED;
-        let events = is_event_stream(&response);
+        let events_end =
+            is_of(response.headers(), b"text/event-stream").then(|| guard.entry.registry().times().events_end);
         let guard = this.guard.take();
-        Poll::Ready(Ok(response.map(|inner| TrackedBody { inner, guard, bodiless, events, between: true })))
+        Poll::Ready(Ok(response.map(|inner| TrackedBody { inner, guard, bodiless, events_end, between: true })))
     }
 }
 
@@ -242,10 +247,29 @@ fn upgrade<B>(response: &Response<B>) -> Upgrade {
     if web_socket { Upgrade::WebSocket } else { Upgrade::Raw }
 }
 
-fn is_event_stream<B>(response: &Response<B>) -> bool {
-    const EVENT_STREAM: &[u8] = b"text/event-stream";
-    let Some(kind) = response.headers().get(CONTENT_TYPE) else { return false };
-    kind.as_bytes().get(..EVENT_STREAM.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM))
+/// The answer at the deadline: nothing was done wrong, and the next server may be asked at once (END-2).
+fn unavailable<B>() -> Response<Option<B>> {
+    let mut response = empty(StatusCode::SERVICE_UNAVAILABLE);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// The same for gRPC, which reads its status in trailers: here they are the whole response (gRPC over HTTP/2,
+/// "Trailers-Only"; status 14 is UNAVAILABLE).
+fn grpc_unavailable<B>() -> Response<Option<B>> {
+    let mut response = empty(StatusCode::OK);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from_static("14"));
+    headers.insert("grpc-message", HeaderValue::from_static("the server is shutting down"));
+    response
+}
+
+/// Whether the content type is `kind`, whatever its parameters or suffix.
+fn is_of(headers: &HeaderMap, kind: &[u8]) -> bool {
+    let begins =
+        |value: &HeaderValue| value.as_bytes().get(..kind.len()).is_some_and(|is| is.eq_ignore_ascii_case(kind));
+    headers.get(CONTENT_TYPE).is_some_and(begins)
 }
 
 pin_project! {
@@ -256,8 +280,8 @@ pin_project! {
         inner: Option<B>,
         guard: Option<Guard>,
         bodiless: bool,
-        // `text/event-stream`: ended between two events when the drain begins.
-        events: bool,
+        // `text/event-stream`: from when on it is ended, between two events.
+        events_end: Option<Stage>,
         // The last bytes ended an event.
         between: bool,
     }
@@ -288,7 +312,7 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
         let stage = self.stage();
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-        if *this.events && *this.between && stage >= Stage::Drain {
+        if *this.between && this.events_end.is_some_and(|end| stage >= end) {
             // A proper end of body: the client connects again, to whoever is there next.
             if let Some(guard) = this.guard {
                 guard.end = RequestEnd::Answered;
@@ -298,7 +322,7 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
         }
         match inner.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                if *this.events {
+                if this.events_end.is_some() {
                     *this.between = frame.data_ref().is_none_or(|data| ends_event(data.chunk()));
                 }
                 Poll::Ready(Some(Ok(frame)))

@@ -95,7 +95,10 @@ impl Wire {
         let mut inner = self.lock();
         let inner = &mut *inner;
         inner.writer = Some(cx.waker().clone());
-        if let Goodbye::Ours(_) = inner.goodbye {
+        if inner.goodbye != Goodbye::Handlers && inner.outbound.is_between() {
+            // No further frame may begin. What the handler writes behind our Close nobody would read.
+            ready!(inner.poll_say_goodbye(cx));
+            inner.wake_task();
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         let Some(stream) = &mut inner.stream else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
@@ -110,7 +113,6 @@ impl Wire {
             if inner.goodbye == Goodbye::Due || inner.outbound.saw_close() {
                 inner.wake_task();
             }
-            inner.say_goodbye();
         }
         Poll::Ready(Ok(written))
     }
@@ -164,13 +166,26 @@ impl Wire {
         self.lock().inbound.saw_close()
     }
 
-    /// Says goodbye for a handler that does not: now if no frame is going out, else as soon as it has ended.
-    pub(crate) fn say_goodbye(&self) {
+    /// Says goodbye for a handler that does not, as soon as no frame is going out. Ready when it is said, also by the
+    /// handler meanwhile.
+    pub(crate) fn poll_say_goodbye(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.lock();
-        if inner.goodbye == Goodbye::Handlers && !inner.outbound.saw_close() {
+        if inner.goodbye == Goodbye::Handlers {
             inner.goodbye = Goodbye::Due;
         }
-        inner.say_goodbye();
+        if inner.outbound.saw_close() {
+            return Poll::Ready(());
+        }
+        if !inner.outbound.is_between() {
+            // Its last byte wakes the task.
+            return Poll::Pending;
+        }
+        ready!(inner.poll_say_goodbye(cx));
+        // It may have waited for the same socket.
+        if let Some(writer) = inner.writer.take() {
+            writer.wake();
+        }
+        Poll::Ready(())
     }
 
     /// Waits for the peer's Close in place of a handler that does not read. What else comes is thrown away.
@@ -208,19 +223,18 @@ impl Inner {
         }
     }
 
-    /// Writes what is due of our Close. What the socket does not take is tried again with the next write, or never: then
-    /// the peer does not read, and would not see it.
-    fn say_goodbye(&mut self) {
-        let written = match self.goodbye {
-            Goodbye::Handlers => return,
-            Goodbye::Due if !self.outbound.is_between() => return,
-            Goodbye::Due => 0,
-            Goodbye::Ours(written) => written,
-        };
+    /// Writes our Close, between two frames. A socket that fails is not going to say more.
+    fn poll_say_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let frame = close_frame(GOING_AWAY);
-        let n = self.stream.as_ref().and_then(|stream| stream.try_write(&frame[written..]).ok()).unwrap_or(0);
-        if written + n > 0 {
+        loop {
+            let written = match self.goodbye {
+                Goodbye::Ours(written) => written,
+                Goodbye::Handlers | Goodbye::Due => 0,
+            };
+            let Some(stream) = self.stream.as_mut().filter(|_| written < frame.len()) else { break };
+            let n = ready!(Pin::new(stream).poll_write(cx, &frame[written..])).unwrap_or(frame.len() - written);
             self.goodbye = Goodbye::Ours(written + n);
         }
+        Poll::Ready(())
     }
 }

@@ -10,7 +10,7 @@ async fn ends_with(events: &[Event]) -> Report {
     let lifecycle = Lifecycle::without_signals();
     let _detached = lifecycle.tasks().spawn("stuck", std::future::pending::<()>());
     let shared = Arc::clone(&lifecycle.shared);
-    let driving = async { drive(&shared, Vec::new()).await.expect("no listener, no error") };
+    let driving = async { drive(&shared, Vec::new(), Admin::new()).await.expect("no listener, no error") };
     let happening = async {
         lifecycle.handle().wait_for(Phase::Serving).await;
         events.iter().for_each(|event| shared.dispatch(*event));

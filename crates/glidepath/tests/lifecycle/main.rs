@@ -1,8 +1,11 @@
 //! One life from beginning to end, on paused time: seconds pass in no time, and exactly.
 
+mod connections;
 mod drain;
 mod ends;
+mod extensions;
 mod hooks;
+mod probes;
 mod requests;
 mod tasks;
 

@@ -1,0 +1,280 @@
+//! Connections over real sockets and in real time, where a setting or a handler of its own is needed.
+
+use axum::body::Bytes;
+use axum::extract::Request;
+use axum::extract::ws::{CloseFrame, Message, WebSocketUpgrade};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Router, routing::get};
+use futures_util::StreamExt;
+use glidepath::{Drain, Kind, Lifecycle, Outcome, Phase, Server};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, timeout};
+
+use super::{Serving, assert_adds_up, cut, ms, secs};
+
+/// A server on a port of its own, and its address.
+async fn serve(
+    lifecycle: &Lifecycle,
+    app: Router,
+    set: impl FnOnce(Server) -> Server,
+) -> (Serving, std::net::SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = Serving::start(set(lifecycle.serve(listener, app)));
+    lifecycle.handle().wait_for(Phase::Serving).await;
+    (serving, address)
+}
+
+async fn ask(address: std::net::SocketAddr, head: &str) -> TcpStream {
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(format!("GET / HTTP/1.1\r\nhost: test\r\n{head}\r\n").as_bytes()).await.unwrap();
+    client
+}
+
+/// Reads until `end` has come, or the stream has ended.
+async fn read_to(client: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let mut read = Vec::new();
+    timeout(secs(10), async { while !read.ends_with(end) && client.read_buf(&mut read).await.unwrap() > 0 {} })
+        .await
+        .unwrap_or_else(|_| {
+            let last = &read[read.len().saturating_sub(200)..];
+            panic!("only {} bytes came in ten seconds, the last: {}", read.len(), String::from_utf8_lossy(last))
+        });
+    read
+}
+
+/// Reads the head of an answer and not a byte more.
+async fn read_head(client: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(timeout(secs(10), client.read_u8()).await.expect("a head within ten seconds").unwrap());
+    }
+}
+
+async fn ok() -> &'static str {
+    "ok"
+}
+
+/// "`spread` spaces the closes with jitter over a window where it is set"; the control is the same without it.
+#[tokio::test]
+async fn idle_6_spread_spaces_the_closes_over_its_window() {
+    const CLIENTS: usize = 40;
+    for (spread, expected) in [(ms(0), ms(0)..ms(200)), (ms(1000), ms(600)..ms(1100))] {
+        let lifecycle = Lifecycle::without_signals();
+        let app = Router::new().route("/", get(ok));
+        let (serving, address) = serve(&lifecycle, app, |server| server.quiet(ms(0)).spread(spread)).await;
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            let mut client = ask(address, "").await;
+            read_to(&mut client, b"ok").await;
+            clients.push(client);
+        }
+        let begun = Instant::now();
+        lifecycle.handle().begin();
+        let closes = clients.into_iter().map(|mut client| async move {
+            assert_eq!(read_to(&mut client, b"no such thing").await, b"", "at rest");
+            begun.elapsed()
+        });
+        let times = futures_util::future::join_all(closes).await;
+        let last = times.iter().max().unwrap();
+        assert!(expected.contains(last), "the last close of {spread:?} came after {last:?}: {times:?}");
+        let early = times.iter().filter(|time| **time < spread / 2).count();
+        assert!(spread.is_zero() || (5..CLIENTS - 5).contains(&early), "not spread evenly: {times:?}");
+        assert_eq!(serving.report().await.connections.at_rest, CLIENTS as u64);
+    }
+}
+
+/// "(setting: at once, or with the deadline)"
+#[tokio::test]
+async fn sse_1_event_streams_go_on_to_the_deadline_where_that_is_set() {
+    for (to_deadline, expected) in [(false, ms(0)..ms(500)), (true, ms(1000)..ms(1500))] {
+        let lifecycle = Lifecycle::without_signals();
+        let app = Router::new().route("/", get(events));
+        let set = |server: Server| server.grace(ms(1000)).event_streams_to_deadline(to_deadline);
+        let (serving, address) = serve(&lifecycle, app, set).await;
+        let mut client = ask(address, "").await;
+        read_to(&mut client, b"data: x\n\n\r\n").await;
+        let begun = Instant::now();
+        lifecycle.handle().begin();
+        let rest = read_to(&mut client, b"0\r\n\r\n").await;
+        assert!(rest.ends_with(b"0\r\n\r\n"), "no proper end: {}", String::from_utf8_lossy(&rest));
+        assert!(expected.contains(&begun.elapsed()), "{to_deadline}: ended after {:?}", begun.elapsed());
+        let report = serving.report().await;
+        assert_eq!(report.outcome, Outcome::Clean, "{report}");
+    }
+}
+
+async fn events() -> Response {
+    let events = futures_util::stream::unfold((), |()| async {
+        tokio::time::sleep(ms(20)).await;
+        Some((Ok::<_, std::io::Error>(Bytes::from_static(b"data: x\n\n")), ()))
+    });
+    ([(header::CONTENT_TYPE, "text/event-stream")], axum::body::Body::from_stream(events)).into_response()
+}
+
+const UPGRADE_RAW: &str = "connection: upgrade\r\nupgrade: raw\r\n";
+const UPGRADE_WS: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// An upgrade to a protocol that nobody here knows: it greets, and says `bye` at the drain if it `listens`.
+fn raw(drain: Drain, listens: bool) -> Router {
+    Router::new().route(
+        "/",
+        get(move |request: Request| async move {
+            #[expect(clippy::disallowed_methods, reason = "hyper hands the connection over only after the answer")]
+            tokio::spawn(async move {
+                let mut io = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
+                io.write_all(b"hello").await.unwrap();
+                drain.draining().await;
+                if listens {
+                    io.write_all(b"bye").await.unwrap();
+                } else {
+                    // Until it is cut.
+                    let _ = io.read_u8().await;
+                }
+            });
+            (StatusCode::SWITCHING_PROTOCOLS, [(header::CONNECTION, "upgrade"), (header::UPGRADE, "raw")])
+        }),
+    )
+}
+
+/// "any other upgraded or CONNECT connection is told, waited for, cut at the deadline, and named in the report"
+#[tokio::test]
+async fn ws_5_an_upgraded_connection_is_told_and_waited_for() {
+    let lifecycle = Lifecycle::without_signals();
+    let (serving, address) = serve(&lifecycle, raw(lifecycle.drain(), true), |server| server).await;
+    let mut client = ask(address, UPGRADE_RAW).await;
+    read_to(&mut client, b"hello").await;
+    lifecycle.handle().begin();
+    assert_eq!(read_to(&mut client, b"bye").await, b"bye");
+    let report = serving.report().await;
+    assert_eq!((report.outcome, report.connections.upgraded), (Outcome::Clean, 1), "{report}");
+}
+
+#[tokio::test]
+async fn ws_5_an_upgraded_connection_that_stays_is_cut_at_the_deadline_and_named() {
+    let lifecycle = Lifecycle::without_signals();
+    let (serving, address) = serve(&lifecycle, raw(lifecycle.drain(), false), |server| server.grace(ms(500))).await;
+    let mut client = ask(address, UPGRADE_RAW).await;
+    read_to(&mut client, b"hello").await;
+    let begun = Instant::now();
+    lifecycle.handle().begin();
+    assert_eq!(read_to(&mut client, b"no such thing").await, b"");
+    assert!((ms(500)..ms(1000)).contains(&begun.elapsed()), "cut after {:?}", begun.elapsed());
+    let report = serving.report().await;
+    assert_eq!((report.outcome, report.connections.cut), (Outcome::Cut, 1), "{report}");
+    assert!(report.cut.iter().any(|cut| cut.kind == Kind::Upgraded && cut.name == "GET /"), "{:?}", cut(&report));
+    assert_adds_up(&report);
+}
+
+/// "a handler can say goodbye itself first; one that does nothing is closed for it": one Close comes, the handler's.
+#[tokio::test]
+async fn ws_2_a_handler_says_goodbye_itself_first() {
+    let lifecycle = Lifecycle::without_signals();
+    let drain = lifecycle.drain();
+    let upgrade = move |upgrade: WebSocketUpgrade| async move {
+        upgrade.on_upgrade(|mut socket| async move {
+            drain.draining().await;
+            let goodbye = CloseFrame { code: 4000, reason: "see you".into() };
+            socket.send(Message::Close(Some(goodbye))).await.unwrap();
+            while socket.next().await.is_some_and(|message| message.is_ok()) {}
+        })
+    };
+    let (serving, address) = serve(&lifecycle, Router::new().route("/", get(upgrade)), |server| server).await;
+    let mut client = ask(address, UPGRADE_WS).await;
+    read_head(&mut client).await;
+    lifecycle.handle().begin();
+    let close = read_to(&mut client, b"see you").await;
+    assert_eq!(close, [&[0x88, 9, 0x0f, 0xa0][..], b"see you"].concat());
+    client.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x0f, 0xa0]).await.unwrap();
+    assert_eq!(read_to(&mut client, b"no such thing").await, b"", "and nothing after it but FIN");
+    let report = serving.report().await;
+    assert_eq!((report.outcome, report.connections.upgraded), (Outcome::Clean, 1), "{report}");
+}
+
+/// The Close is put between two frames, also when the handler is in the middle of writing one.
+#[tokio::test]
+async fn ws_2_the_close_is_put_behind_a_frame_that_is_half_written() {
+    const LARGE: usize = 8 << 20;
+    let lifecycle = Lifecycle::without_signals();
+    let upgrade = |upgrade: WebSocketUpgrade| async move {
+        upgrade.on_upgrade(|mut socket| async move {
+            let _ = socket.send(Message::Binary(vec![0x88; LARGE].into())).await;
+            while socket.next().await.is_some_and(|message| message.is_ok()) {}
+        })
+    };
+    let (serving, address) = serve(&lifecycle, Router::new().route("/", get(upgrade)), |server| server).await;
+    let mut client = ask(address, UPGRADE_WS).await;
+    read_head(&mut client).await;
+    // The socket is full, in the middle of the frame.
+    tokio::time::sleep(ms(200)).await;
+    lifecycle.handle().begin();
+    tokio::time::sleep(ms(300)).await;
+    let frame = read_to(&mut client, &[0x88, 0x02, 0x03, 0xe9]).await;
+    assert_eq!(frame.len(), 10 + LARGE + 4, "the whole frame, and then the Close");
+    client.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]).await.unwrap();
+    assert_eq!(serving.report().await.outcome, Outcome::Clean);
+}
+
+/// "at the deadline a gRPC call gets trailers UNAVAILABLE where its head was not sent"; the control is a call that is not gRPC.
+#[tokio::test]
+async fn h2_6_a_grpc_call_that_the_deadline_cuts_is_unavailable() {
+    for (kind, status, grpc_status) in [("application/grpc+proto", 200, Some("14")), ("text/plain", 503, None)] {
+        let lifecycle = Lifecycle::without_signals();
+        let app = Router::new().route("/", get(std::future::pending::<&str>));
+        let (serving, address) = serve(&lifecycle, app, |server| server.grace(ms(300))).await;
+        let (client, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the client's own end")]
+        tokio::spawn(connection);
+        let request =
+            axum::http::Request::get(format!("http://{address}/")).header("content-type", kind).body(()).unwrap();
+        let (answer, _) = client.ready().await.unwrap().send_request(request, true).unwrap();
+        while lifecycle.handle().snapshot().running.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        lifecycle.handle().begin();
+        let answer = timeout(secs(5), answer).await.expect("an answer at the deadline").unwrap();
+        assert_eq!(answer.status(), status, "{kind}");
+        let said = answer.headers().get("grpc-status").map(|status| status.to_str().unwrap());
+        assert_eq!(said, grpc_status, "{kind}");
+        assert_eq!(serving.report().await.requests.cut, 1);
+    }
+}
+
+/// "limits on by default: […] head size […]; each a setting"
+#[tokio::test]
+async fn slow_3_a_head_that_is_too_large_is_answered_431() {
+    for (set, size, expected) in [(None, 60 << 10, "200"), (None, 70 << 10, "431"), (Some(2 << 10), 3 << 10, "431")] {
+        let lifecycle = Lifecycle::without_signals();
+        let app = Router::new().route("/", get(ok));
+        let limit = |server: Server| if let Some(bytes) = set { server.head_size(bytes) } else { server };
+        let (serving, address) = serve(&lifecycle, app, limit).await;
+        let mut client = ask(address, &format!("x-large: {}\r\n", "x".repeat(size))).await;
+        let end: &[u8] = if expected == "200" { b"ok" } else { b"\r\n\r\n" };
+        let answer = read_to(&mut client, end).await;
+        assert!(
+            answer.starts_with(format!("HTTP/1.1 {expected}").as_bytes()),
+            "{size}: {}",
+            String::from_utf8_lossy(&answer)
+        );
+        lifecycle.handle().begin();
+        drop(client);
+        serving.report().await;
+    }
+}
+
+#[tokio::test]
+async fn slow_3_a_connection_at_rest_ends_at_its_idle_timeout() {
+    let lifecycle = Lifecycle::without_signals();
+    let app = Router::new().route("/", get(ok));
+    let (serving, address) = serve(&lifecycle, app, |server| server.idle_timeout(ms(1500))).await;
+    let mut client = ask(address, "").await;
+    read_to(&mut client, b"ok").await;
+    let begun = Instant::now();
+    assert_eq!(read_to(&mut client, b"no such thing").await, b"");
+    assert!((ms(1400)..ms(3500)).contains(&begun.elapsed()), "closed after {:?}", begun.elapsed());
+    lifecycle.handle().begin();
+    serving.report().await;
+}
