@@ -29,6 +29,14 @@ const STEPS: &[Step] = &[
         env: &[],
         tool: Some(Tool { probe: "nextest", install: "cargo install --locked cargo-nextest" }),
     },
+    Step {
+        name: "target",
+        command: "cargo build --release --package glidepath --example target",
+        env: &[],
+        tool: None,
+    },
+    // The short form of the proof: hundreds of clients, ten ends, nothing lost.
+    Step { name: "loss", command: "cargo run --release --quiet --package loss -- --ends 10", env: &[], tool: None },
     Step { name: "doctest", command: "cargo test --workspace --doc", env: &[], tool: None },
     Step {
         name: "docs",
