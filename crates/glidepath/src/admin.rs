@@ -23,8 +23,11 @@ use crate::plan::Plan;
 use crate::readiness::Readiness;
 use crate::server::accept;
 
-/// The most that probes may hold up an end whose work is done.
-const GOODBYE: Duration = Duration::from_millis(5);
+/// How long probes that are just connecting may hold up an end whose work is done. Near ones need 3 ms.
+const SEALED_WITHIN: Duration = Duration::from_millis(20);
+
+/// How long, after that, those that are connected may.
+const GOODBYE: Duration = Duration::from_millis(2);
 
 /// The admin listeners and their connections.
 pub(crate) struct Admin {
@@ -63,15 +66,18 @@ impl Admin {
         self.registry.sweep();
     }
 
-    /// Answers the probes that have come, closes, and waits for nobody longer than [`GOODBYE`].
+    /// Answers the probes that have come, and closes; nobody is waited for beyond [`SEALED_WITHIN`] and [`GOODBYE`].
     pub(crate) async fn close(mut self) {
         self.acceptors.iter_mut().for_each(Acceptor::seal);
         self.registry.set_stage(Stage::Drain);
-        let closed = async {
+        let sealed = async {
             while !self.acceptors.is_empty() {
                 // One that failed is closed, too.
                 let _ = Acceptor::any_sealed(&mut self.acceptors).await;
             }
+        };
+        let _ = timeout(SEALED_WITHIN, sealed).await;
+        let closed = async {
             while self.registry.open() > 0 {
                 self.changed.notified().await;
             }

@@ -77,8 +77,8 @@ impl Server {
     /// - `/readyz`: 200 while the service serves, 503 from the signal on, and before that while a
     ///   [latch](Lifecycle::readiness) is held. The body says the phase.
     ///
-    /// Probes are not work: nobody waits for them or for their connections (an end whose work is done is held up by 5 ms at
-    /// most), and neither is in the counts of the [`Report`] or of a [`Snapshot`](crate::Snapshot). Bind it where only your
+    /// Probes are not work: nobody waits for them or for their connections (an end whose work is done is held up by a few
+    /// milliseconds), and neither is in the counts of the [`Report`] or of a [`Snapshot`](crate::Snapshot). Bind it where only your
     /// orchestrator comes: it asks nobody who they are.
     ///
     /// ```no_run
