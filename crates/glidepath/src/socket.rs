@@ -116,6 +116,13 @@ impl Socket {
         }
     }
 
+    /// From now on closing it resets the connection: the peer sees that something was cut (tcp(7), `SO_LINGER`).
+    pub(crate) fn reset_on_close(&self) {
+        if let Self::Tcp(socket) = self {
+            let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        }
+    }
+
     /// The smoothed round-trip time, where the kernel tells it.
     pub(crate) fn rtt(&self) -> Option<Duration> {
         self.tcp_info().map(|info| info.rtt)

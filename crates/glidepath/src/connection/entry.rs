@@ -102,6 +102,8 @@ pub(crate) struct Entry {
     asked: AtomicU64,
     /// The last request's body was not read to its end: what comes next on the socket may still be of it.
     body_open: AtomicBool,
+    /// The last request was HTTP/1.0: the end of its answer may be told by nothing but the end of the connection.
+    ends_with_fin: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -159,6 +161,7 @@ impl Entry {
             since: AtomicU64::new(coarse_millis()),
             asked: AtomicU64::new(0),
             body_open: AtomicBool::new(false),
+            ends_with_fin: AtomicBool::new(false),
             inner: Mutex::default(),
         }
     }
@@ -236,6 +239,11 @@ impl Entry {
     /// Whether what comes next on the socket may still be of the last request's body.
     pub(crate) fn is_body_open(&self) -> bool {
         self.body_open.load(Relaxed)
+    }
+
+    /// Whether a FIN would make an answer that was cut look whole (RFC 9112, section 8).
+    pub(crate) fn ends_with_fin(&self) -> bool {
+        self.ends_with_fin.load(Relaxed)
     }
 
     pub(crate) fn body_ended(&self) {
@@ -340,7 +348,7 @@ impl Entry {
     }
 
     /// A request goes to the app.
-    pub(crate) fn begin(&self, method: &Method, uri: &Uri, bodied: bool) -> usize {
+    pub(crate) fn begin<B: http_body::Body>(&self, request: &http::Request<B>) -> usize {
         let since = match self.state() {
             // Counted from its first byte, and the clock is read once a request less.
             State::Head => self.since(),
@@ -351,10 +359,12 @@ impl Entry {
             self.since.store(since, Relaxed);
         } else {
             self.state.store(State::Flight as u8, Relaxed);
-            self.body_open.store(bodied, Relaxed);
+            self.body_open.store(!request.body().is_end_stream(), Relaxed);
+            self.ends_with_fin.store(request.version() == http::Version::HTTP_10, Relaxed);
         }
         self.asked.store(since, Relaxed);
-        let request = Request { method: method.clone(), uri: uri.clone(), since, done: false, waker: None };
+        let request =
+            Request { method: request.method().clone(), uri: request.uri().clone(), since, done: false, waker: None };
         let mut inner = lock(&self.inner);
         inner.count.started += 1;
         inner.requests.insert(request)

@@ -302,6 +302,10 @@ impl<A: App> Connection<A> {
             (false, Stage::Answer | Stage::Cut) => End::Cut,
             (false, _) => End::Failed,
         };
+        if end == End::Cut && self.entry.ends_with_fin() {
+            stream.socket().reset_on_close();
+            return self.finish(end);
+        }
         self.close_stream(stream, patience, end)
     }
 
@@ -539,6 +543,20 @@ impl<A: App> Connection<A> {
         Next::FOREVER
     }
 
+    /// The socket goes, with whatever is in its way.
+    fn cut(&mut self) {
+        let end = self.cut_end();
+        if let Life::Upgraded { wire, .. } = &self.life {
+            drop(wire.take_back());
+        }
+        self.finish(end);
+        if end == End::Cut && self.entry.ends_with_fin() {
+            if let Some(stream) = self.entry.take_back() {
+                stream.socket().reset_on_close();
+            }
+        }
+    }
+
     /// What it is when the sockets are cut: a connection without work has lost nothing.
     fn cut_end(&self) -> End {
         match &self.life {
@@ -567,12 +585,7 @@ impl<A: App> Future for Connection<A> {
         }
         loop {
             if this.entry.stage() >= Stage::Cut && !matches!(this.life, Life::Done) {
-                // Whatever is in the way of the socket goes with it.
-                let end = this.cut_end();
-                if let Life::Upgraded { wire, .. } = &this.life {
-                    drop(wire.take_back());
-                }
-                this.finish(end);
+                this.cut();
             }
             let until = match this.poll_life(cx) {
                 _ if matches!(this.life, Life::Done) => return Poll::Ready(()),

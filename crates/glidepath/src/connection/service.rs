@@ -88,7 +88,7 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
         if let Some(address) = self.entry.peer() {
             request.extensions_mut().insert(PeerAddr(address));
         }
-        let key = self.entry.begin(request.method(), request.uri(), !http_body::Body::is_end_stream(request.body()));
+        let key = self.entry.begin(&request);
         TrackedCall {
             http1: request.version() != Version::HTTP_2,
             bodiless: request.method() == Method::HEAD,

@@ -65,6 +65,25 @@ pub(crate) fn end_2_a_stream_is_cut_visibly_at_the_deadline() {
     server.exit().assert_code(3);
 }
 
+/// The same on HTTP/1.0, whose body ends with the connection: FIN would make it look whole, so it is a reset. The control
+/// is a stream that ends by itself.
+#[test]
+fn end_2_a_body_that_ends_with_the_connection_is_reset_at_the_deadline() {
+    use std::io::{Read, Write};
+    for (chunks, whole) in [(1000, false), (10, true)] {
+        let server = Start::target().set("GRACE", 1).start();
+        let mut client = std::net::TcpStream::connect(server.address()).expect("it accepts");
+        client.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("a timeout");
+        write!(client, "GET /stream?chunks={chunks}&ms=50 HTTP/1.0\r\n\r\n").expect("it reads");
+        let mut read = vec![0; 64];
+        client.read_exact(&mut read).expect("the head");
+        server.terminate();
+        let end = client.read_to_end(&mut read);
+        assert_eq!(end.is_ok(), whole, "{chunks} chunks: {end:?} after {}", String::from_utf8_lossy(&read));
+        server.exit().assert_code(if whole { 0 } else { 3 });
+    }
+}
+
 /// The same on HTTP/2: a 503, and a reset.
 #[test]
 pub(crate) fn end_2_http2_streams_are_ended_visibly_at_the_deadline() {
