@@ -48,7 +48,7 @@ impl Admin {
 
     pub(crate) fn set_plan(&mut self, plan: &Plan) {
         // In its own short end nobody waits for the next probe of a connection at rest.
-        let at_once = Plan { quiet: Duration::ZERO, spread: Duration::ZERO, ..plan.clone() };
+        let at_once = Plan { quiet: Duration::ZERO, spread: Duration::ZERO, ..*plan };
         self.registry.set_plan(&at_once.bounded());
         self.acceptors.iter_mut().for_each(|acceptor| acceptor.set_backoff(plan.accept_backoff));
     }

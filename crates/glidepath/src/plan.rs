@@ -31,7 +31,7 @@ const END_MARGIN: Duration = Duration::from_millis(500);
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// All durations of a service's life. The defaults are those of SPEC.md.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Plan {
     /// After the signal, how long the service still accepts so that balancers can turn away.
     pub(crate) lame_duck: Duration,
@@ -96,6 +96,12 @@ impl Plan {
             spread: self.spread.min(FOR_EVER),
             ..self
         }
+    }
+
+    /// In the drain, the most that a half-sent head or a handshake may still take: half of the time for work, so that one
+    /// that completes then still has time for its answer.
+    pub(crate) fn start_in_drain(&self) -> Duration {
+        (self.grace - self.hook_slice()) / 2
     }
 
     /// The slice of the grace period that hooks keep even when the drain was cut (HOOK-1).

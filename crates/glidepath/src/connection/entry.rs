@@ -9,9 +9,10 @@ use std::time::Duration;
 use http::{Method, Uri};
 use slab::Slab;
 
-use super::registry::{Ended, Registry, Stage, Times, lock};
+use super::registry::{Ended, Registry, Stage, lock};
 use super::upgraded::{Upgrade, Wire};
 use crate::os::coarse_millis;
+use crate::plan::Plan;
 use crate::report::{self, Kind, Running};
 use crate::stream::Stream;
 
@@ -266,18 +267,18 @@ impl Entry {
     }
 
     /// Whether the sweep must wake it, and for what.
-    pub(super) fn is_due(&self, now: u64, times: &Times) -> bool {
+    pub(super) fn is_due(&self, now: u64, plan: &Plan) -> bool {
         /// How long a connection is idle before it gives its HTTP state back.
         const MOMENT: u64 = 1000;
         let age = now.saturating_sub(self.since.load(Relaxed));
         let over = |limit: Duration| u128::from(age) >= limit.as_millis();
         let nudge = match self.state() {
-            State::Handshake if over(times.handshake_timeout) => Nudge::TimedOut,
-            State::Fresh | State::Head if over(times.head_timeout) => Nudge::TimedOut,
-            State::Rest if over(times.idle_timeout) => Nudge::TimedOut,
-            State::Idle if over(times.idle_timeout) => Nudge::TimedOut,
+            State::Handshake if over(plan.handshake_timeout) => Nudge::TimedOut,
+            State::Fresh | State::Head if over(plan.head_timeout) => Nudge::TimedOut,
+            State::Rest if over(plan.idle_timeout) => Nudge::TimedOut,
+            State::Idle if over(plan.idle_timeout) => Nudge::TimedOut,
             State::Idle if age >= MOMENT && !self.is_body_open() => Nudge::Park,
-            State::Http2 if over(times.idle_timeout) && self.in_flight() == 0 => Nudge::TimedOut,
+            State::Http2 if over(plan.idle_timeout) && self.in_flight() == 0 => Nudge::TimedOut,
             _ => return false,
         };
         self.nudge.store(nudge as u8, Relaxed);

@@ -69,7 +69,7 @@ impl<A: App> Connection<A> {
 
     /// The client cannot be told anything yet, not even that it took too long.
     fn wait_for_handshake(&mut self) -> Next {
-        let limit = self.entry.registry().times().handshake_timeout;
+        let limit = self.entry.registry().plan().handshake_timeout;
         match self.left_to_start(limit) {
             _ if self.entry.take_nudge() == Nudge::TimedOut => self.finish(End::Failed),
             Some(left) if left.is_zero() => self.finish(End::Failed),

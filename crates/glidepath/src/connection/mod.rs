@@ -394,18 +394,18 @@ impl<A: App> Connection<A> {
 
     /// How much of the quiet window is left, and of the wait for its turn where closes are spread.
     fn quiet_left(&self) -> Duration {
-        let times = self.entry.registry().times();
+        let (plan, drain_began) = (self.entry.registry().plan(), self.entry.registry().drain_began());
         let now = coarse_millis();
         let since = self.entry.since();
         let ago = |moment: u64| Duration::from_millis(now.saturating_sub(moment));
-        if since < times.drain_began || self.entry.asked() == 0 {
-            let turn = times.spread.mul_f64(self.entry.place());
-            return times.quiet.saturating_sub(ago(since)).max(turn.saturating_sub(ago(times.drain_began)));
+        if since < drain_began || self.entry.asked() == 0 {
+            let turn = plan.spread.mul_f64(self.entry.place());
+            return plan.quiet.saturating_sub(ago(since)).max(turn.saturating_sub(ago(drain_began)));
         }
         // A response whose head left before the drain and whose end in it: its client was not told. It gets the time to
         // hear of the end and to react, and no more: the process waits for it (REQ-9).
         let reaction = self.socket().map_or(Duration::ZERO, turnaround);
-        times.quiet.saturating_sub(ago(self.entry.asked())).max(reaction.saturating_sub(ago(since)))
+        plan.quiet.saturating_sub(ago(self.entry.asked())).max(reaction.saturating_sub(ago(since)))
     }
 
     /// Takes the socket back from hyper, which is between two requests. `None` if there was more than met the eye: then
@@ -436,7 +436,7 @@ impl<A: App> Connection<A> {
 
     /// Part of a head has come.
     fn wait_for_head(&mut self) -> Next {
-        let limit = self.entry.registry().times().head_timeout;
+        let limit = self.entry.registry().plan().head_timeout;
         match self.left_to_start(limit) {
             Some(left) if left.is_zero() => self.time_out(),
             Some(left) => Next::after(left),
@@ -454,9 +454,9 @@ impl<A: App> Connection<A> {
         if stage >= Stage::Answer {
             return Some(Duration::ZERO);
         }
-        let times = self.entry.registry().times();
-        let began = times.drain_began.max(self.entry.since());
-        let in_drain = limit.min(times.start_in_drain);
+        let registry = self.entry.registry();
+        let began = registry.drain_began().max(self.entry.since());
+        let in_drain = limit.min(registry.plan().start_in_drain());
         let in_drain = in_drain.saturating_sub(Duration::from_millis(coarse_millis().saturating_sub(began)));
         Some(in_drain.min(limit.saturating_sub(self.entry.age())))
     }
@@ -499,8 +499,7 @@ impl<A: App> Connection<A> {
         if said && now >= since + HANDLERS_READING && wire.poll_goodbye(cx).is_ready() {
             return self.close_upgraded();
         }
-        let next =
-            if now < since + HANDLERS_READING { HANDLERS_READING } else { self.entry.registry().times().goodbye };
+        let next = if now < since + HANDLERS_READING { HANDLERS_READING } else { self.entry.registry().plan().goodbye };
         if now >= since + next { self.close_upgraded() } else { Next::Wait(Some(since + next)) }
     }
 

@@ -6,9 +6,8 @@
 //! 3. In serving, a connection touches only its own entry and reads the stage; nothing that is shared is written.
 //! 4. Locks are taken in this order: the registry's `entries`, its `ended`, an entry's `inner`; and never twice.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use slab::Slab;
 use tokio::sync::Notify;
@@ -52,7 +51,9 @@ pub(crate) struct Registry {
     stage: AtomicU8,
     entries: Mutex<Slab<Arc<Entry>>>,
     ended: Mutex<Ended>,
-    times: Mutex<Times>,
+    plan: Mutex<Plan>,
+    /// When the drain began, in coarse milliseconds; zero before.
+    drain_began: AtomicU64,
     /// Requests are to bear their peer's address.
     keeps_peers: AtomicBool,
     changed: Arc<Notify>,
@@ -64,44 +65,6 @@ pub(super) struct Ended {
     connections: report::Connections,
     requests: report::Requests,
     pub(super) cut: Vec<Running>,
-}
-
-/// What connections need of the plan.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Times {
-    pub(crate) quiet: Duration,
-    pub(crate) handshake_timeout: Duration,
-    pub(crate) head_timeout: Duration,
-    pub(crate) head_size: usize,
-    pub(crate) idle_timeout: Duration,
-    /// In the drain, how long a WebSocket's peer may take to answer the Close.
-    pub(crate) goodbye: Duration,
-    /// In the drain, over how long the closes of connections at rest are spread.
-    pub(crate) spread: Duration,
-    /// From when on event streams are ended.
-    pub(crate) events_end: Stage,
-    /// In the drain, the most that a half-sent head or a handshake may still take.
-    pub(crate) start_in_drain: Duration,
-    /// When the drain began, in coarse milliseconds.
-    pub(crate) drain_began: u64,
-}
-
-impl From<&Plan> for Times {
-    fn from(plan: &Plan) -> Self {
-        Self {
-            quiet: plan.quiet,
-            handshake_timeout: plan.handshake_timeout,
-            head_timeout: plan.head_timeout,
-            head_size: plan.head_size,
-            idle_timeout: plan.idle_timeout,
-            goodbye: plan.goodbye,
-            spread: plan.spread,
-            events_end: if plan.events_to_deadline { Stage::Answer } else { Stage::Drain },
-            // Half of the time for work: a head that completes then still leaves time for its answer.
-            start_in_drain: (plan.grace - plan.hook_slice()) / 2,
-            drain_began: 0,
-        }
-    }
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -116,14 +79,15 @@ impl Registry {
             stage: AtomicU8::new(Stage::Serve as u8),
             entries: Mutex::default(),
             ended: Mutex::default(),
-            times: Mutex::new(plan.into()),
+            plan: Mutex::new(*plan),
+            drain_began: AtomicU64::new(0),
             keeps_peers: AtomicBool::new(false),
             changed,
         })
     }
 
     pub(crate) fn set_plan(&self, plan: &Plan) {
-        *lock(&self.times) = plan.into();
+        *lock(&self.plan) = *plan;
     }
 
     /// Connections that come from now on keep their peer's address.
@@ -131,8 +95,13 @@ impl Registry {
         self.keeps_peers.store(true, Relaxed);
     }
 
-    pub(crate) fn times(&self) -> Times {
-        *lock(&self.times)
+    pub(crate) fn plan(&self) -> Plan {
+        *lock(&self.plan)
+    }
+
+    /// When the drain began, in coarse milliseconds; zero before.
+    pub(crate) fn drain_began(&self) -> u64 {
+        self.drain_began.load(Relaxed)
     }
 
     pub(crate) fn stage(&self) -> Stage {
@@ -142,7 +111,7 @@ impl Registry {
     /// Tells all connections, in one pass. Going back is not possible and is ignored.
     pub(crate) fn set_stage(&self, stage: Stage) {
         if stage == Stage::Drain {
-            lock(&self.times).drain_began = coarse_millis();
+            self.drain_began.store(coarse_millis(), Relaxed);
         }
         if self.stage.fetch_max(stage as u8, Relaxed) >= stage as u8 {
             return;
@@ -154,7 +123,7 @@ impl Registry {
 
     pub(crate) fn enter(self: &Arc<Self>, socket: &Socket) -> Arc<Entry> {
         let peer = if self.keeps_peers.load(Relaxed) { socket.peer().map(Box::new) } else { None };
-        let head_size = self.times().head_size;
+        let head_size = self.plan().head_size;
         let mut entries = lock(&self.entries);
         let vacant = entries.vacant_entry();
         let entry = Arc::new(Entry::new(Arc::clone(self), vacant.key(), head_size, peer));
@@ -171,7 +140,7 @@ impl Registry {
     /// In short pieces, so that nobody waits for the lock.
     pub(crate) fn sweep(&self) {
         const PIECE: usize = 256;
-        let (now, times) = (coarse_millis(), self.times());
+        let (now, plan) = (coarse_millis(), self.plan());
         let mut from = 0;
         loop {
             let piece: Vec<_> = {
@@ -180,7 +149,7 @@ impl Registry {
                 if from >= end {
                     return;
                 }
-                (from..end).filter_map(|key| entries.get(key).filter(|e| e.is_due(now, &times)).cloned()).collect()
+                (from..end).filter_map(|key| entries.get(key).filter(|e| e.is_due(now, &plan)).cloned()).collect()
             };
             piece.iter().for_each(|entry| entry.wake());
             from += PIECE;

@@ -229,8 +229,8 @@ impl<A: App> Future for TrackedCall<A> {
             || status.is_informational()
             || status == StatusCode::NO_CONTENT
             || status == StatusCode::NOT_MODIFIED;
-        let events_end =
-            is_of(response.headers(), b"text/event-stream").then(|| guard.entry.registry().times().events_end);
+        let events_end = is_of(response.headers(), b"text/event-stream")
+            .then(|| if guard.entry.registry().plan().events_to_deadline { Stage::Answer } else { Stage::Drain });
         let guard = this.guard.take();
         Poll::Ready(Ok(response.map(|inner| TrackedBody { inner, guard, bodiless, events_end, between: true })))
     }

@@ -113,7 +113,7 @@ fn check(life: Life) -> usize {
 fn nothing_that_can_happen_in_one_life_breaks_its_promises() {
     let ms = Duration::from_millis;
     let plan = Plan { grace: ms(1_000), hooks: Some(ms(300)), ..Plan::default() };
-    let at_once = check(Life { plan: plan.clone(), signals: 3, clients: 2, requests: 2, tasks: 2, hooks: 1 });
+    let at_once = check(Life { plan, signals: 3, clients: 2, requests: 2, tasks: 2, hooks: 1 });
     let plan = Plan { lame_duck: ms(100), ..plan };
     let after_a_lame_duck = check(Life { plan, signals: 3, clients: 1, requests: 1, tasks: 2, hooks: 2 });
     #[expect(clippy::disallowed_macros, reason = "for people who run it with --nocapture")]

@@ -154,7 +154,7 @@ impl World {
         match action {
             Action::ServerComes => {
                 self.listener = Listener::Open;
-                self.core.set_plan(life.plan.clone());
+                self.core.set_plan(life.plan);
                 self.dispatch(Event::Serve);
             }
             Action::Signal => {
