@@ -176,7 +176,12 @@ fn sig_6_sighup_ignored_at_start_stays_ignored() {
 /// "else it […] drains where [restart] is not [on]"
 #[test]
 fn sig_6_sighup_drains() {
-    let server = Start::target().start();
+    // The tests themselves may run under nohup.
+    const HEARD: [&str; 2] = ["env", "--default-signal=HUP"];
+    if !runs(&[&HEARD[..], &["true"]].concat()) {
+        return skipped("env cannot set how a signal is taken here");
+    }
+    let server = Start::target().through(&HEARD).start();
     let mut client = Client::connect(server.address());
     client.get("/sleep?ms=500").until_read();
     server.signal(Signal::HUP);
