@@ -1,4 +1,17 @@
 //! Brings an HTTP service down gently: nothing is lost, it ends on time, and it says what happened.
+//!
+//! - [`serve`] serves a tower service (an axum `Router` is one) until SIGTERM or Ctrl-C, and brings it down.
+//! - [`Lifecycle`] is made first where handlers need it: tracked [`Tasks`], closing hooks, a [`Drain`] that tells of the
+//!   end, and a [`Handle`] that asks for it.
+//! - [`Server`] has the settings, each with its default.
+//! - [`Report`] is what awaiting the server gives: an account of all connections, requests, tasks and hooks, and the
+//!   exit code of `main`.
+//!
+//! The order of an end: lame duck, listeners sealed, requests and connections, tasks, hooks, report. One grace period
+//! bounds it. What is promised, each with the tests that hold it, is in the repository's `SPEC.md`.
+//!
+//! Linux is first. On other platforms a listener is closed without the filter that holds new connections off, and what
+//! the kernel does not tell (round-trip times, acknowledged FINs) is replaced by bounds.
 
 mod admin;
 mod connection;

@@ -1,6 +1,6 @@
 //! Listening sockets, and how they are emptied and closed so that nobody who got through is lost.
 //!
-//! `close` on a listener resets what waits in its queue. So, on Linux (measured: docs of the project, `measured.md`):
+//! `close` on a listener resets what waits in its queue. So, on Linux (SPEC.md, LIS-2 to LIS-4):
 //! 1. a filter on the listener drops new SYNs, which their senders will repeat and then find the port closed;
 //! 2. the queue is emptied until it stays empty for a round trip: handshakes under way complete;
 //! 3. the listener is closed.

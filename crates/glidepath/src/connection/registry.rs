@@ -3,7 +3,8 @@
 //! Invariants, of this file and of `entry.rs`:
 //! 1. An [`Entry`] is in the registry from before its connection's task is spawned until that task is done.
 //! 2. It leaves with exactly one [`End`], so the connections of the report always add up.
-//! 3. In serving, a connection touches only its own entry and reads the stage; nothing that is shared is written.
+//! 3. In serving, a request touches only its connection's entry and reads the stage. What is shared is locked when a
+//!    connection comes or goes, and once for an event stream.
 //! 4. Locks are taken in this order: the registry's `entries`, its `ended`, an entry's `inner`; and never twice.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
