@@ -214,6 +214,8 @@ async fn ws_2_the_close_is_put_behind_a_frame_that_is_half_written() {
     tokio::time::sleep(ms(300)).await;
     let frame = read_to(&mut client, &[0x88, 0x02, 0x03, 0xe9]).await;
     assert_eq!(frame.len(), 10 + LARGE + 4, "the whole frame, and then the Close");
+    assert!(frame.ends_with(&[0x88, 0x02, 0x03, 0xe9]), "the Close comes last");
+    assert!(frame[10..10 + LARGE].iter().all(|byte| *byte == 0x88), "and nothing inside the frame");
     client.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]).await.unwrap();
     assert_eq!(serving.report().await.outcome, Outcome::Clean);
 }
