@@ -11,7 +11,7 @@ use crate::support::http2::{Frame, Http2};
 use crate::support::tls::{config_of, over_tls};
 use crate::support::websocket::{CLOSE, WebSocket};
 use crate::support::*;
-use crate::{at_rest, early_answers, ending, http2, in_flight, listener, slow_clients, upgraded};
+use crate::{at_rest, early_answers, ending, http2, in_flight, listener, slow_clients, slow_link, upgraded};
 
 /// "close_notify before FIN": however a connection comes to its end. `End::Fin` over TLS is one behind a close_notify.
 #[test]
@@ -444,6 +444,12 @@ over_tls! {
     tls_3_ws_3_a_peer_that_does_not_answer_the_close_is_cut_after_5_s: upgraded::ws_3_a_peer_that_does_not_answer_the_close_is_cut_after_5_s,
     tls_3_ws_4_an_upgrade_asked_for_in_the_drain: upgraded::ws_4_an_upgrade_asked_for_in_the_drain,
     tls_3_sse_1_an_event_stream_is_ended_properly_at_the_drain: upgraded::sse_1_an_event_stream_is_ended_properly_at_the_drain,
+    tls_3_idle_1_no_rst_leaves_in_an_end_under_load: slow_link::idle_1_no_rst_leaves_in_an_end_under_load,
+    tls_3_idle_7_a_request_that_crosses_the_fin_is_thrown_away_and_counted: slow_link::idle_7_a_request_that_crosses_the_fin_is_thrown_away_and_counted,
+    tls_3_idle_7_without_a_delay_the_request_is_answered: slow_link::idle_7_without_a_delay_the_request_is_answered,
+    tls_3_idle_7_a_peer_that_never_acknowledges_the_fin_is_bounded: slow_link::idle_7_a_peer_that_never_acknowledges_the_fin_is_bounded,
+    tls_3_h2_2_a_stream_that_crosses_the_goaway_is_served: slow_link::h2_2_a_stream_that_crosses_the_goaway_is_served,
+    tls_3_lis_3_a_handshake_that_is_under_way_at_the_seal_is_served: slow_link::lis_3_a_handshake_that_is_under_way_at_the_seal_is_served,
     tls_3_end_1_the_deadline_holds_whatever_runs: ending::end_1_the_deadline_holds_whatever_runs,
     tls_3_end_2_an_unanswered_request_gets_503_at_the_deadline: ending::end_2_an_unanswered_request_gets_503_at_the_deadline,
     tls_3_end_2_a_stream_is_cut_visibly_at_the_deadline: ending::end_2_a_stream_is_cut_visibly_at_the_deadline,
