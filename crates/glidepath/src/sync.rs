@@ -1,0 +1,13 @@
+//! Locks and flags of what several threads share: the standard library's, or shuttle's in the tests that try out how
+//! threads interleave (`--cfg shuttle`, see CONTRIBUTING.md).
+
+#[cfg(not(all(test, shuttle)))]
+pub(crate) use std::sync::{Mutex, MutexGuard, atomic};
+
+#[cfg(all(test, shuttle))]
+pub(crate) use shuttle::sync::{Mutex, MutexGuard, atomic};
+
+/// Locks, also where a thread panicked with the lock held: an account with a gap is better than none.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
