@@ -38,12 +38,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 pub use self::body::Body;
+pub(crate) use self::entry::End;
 pub use self::peer::PeerAddr;
 pub(crate) use self::registry::{Registry, Stage};
 pub use self::service::App;
 
 use self::detect::{Protocol, detect};
-use self::entry::{End, Entry, Nudge, State};
+use self::entry::{Entry, Nudge, State};
 use self::io::Io;
 use self::linger::{Patience, turnaround};
 use self::service::Tracked;

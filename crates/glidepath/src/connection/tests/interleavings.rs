@@ -12,7 +12,7 @@ use std::pin::{Pin, pin};
 use bytes::Bytes;
 use http_body::Frame;
 use shuttle::future::{block_on, spawn};
-use shuttle::{check_pct, check_random, thread};
+use shuttle::thread;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
@@ -21,17 +21,7 @@ use super::super::upgraded::Upgrade;
 use super::super::*;
 use crate::plan::Plan;
 use crate::report;
-
-const ORDERS: usize = 2000;
-
-/// Tries a test in many orders: at random, and with few changes of thread at places that hurt.
-fn explore(test: impl Fn() + Send + Sync + Copy + 'static) {
-    // Sockets are made, and nothing is ever reported of them.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let _entered = runtime.enter();
-    check_random(test, ORDERS);
-    check_pct(test, ORDERS, 3);
-}
+use crate::sync::explore;
 
 /// A registry whose drain waits for nobody who is at rest, and what it tells of changes.
 fn registry() -> (Arc<Registry>, Arc<Notify>) {
