@@ -46,15 +46,26 @@ fn who_asks_as_serving_begins_is_heard() {
 }
 
 #[test]
-fn who_waits_for_the_drain_is_told_and_sees_the_stop() {
+fn who_is_told_of_the_drain_sees_the_stop() {
+    explore(|| {
+        let drain = Drain::default();
+        let seen = drain.clone();
+        let handling = spawn(async move {
+            seen.draining().await;
+            assert!(seen.is_stopping() && seen.is_draining());
+        });
+        drain.begin();
+        block_on(handling).unwrap();
+    });
+}
+
+#[test]
+fn who_waits_for_the_drain_is_told() {
     explore(|| {
         let shared = Shared::new(None);
         let driving = spawn(drives(Arc::clone(&shared)));
         let drain = shared.drain.clone();
-        let handling = spawn(async move {
-            drain.draining().await;
-            assert!(drain.is_stopping() && drain.is_draining());
-        });
+        let handling = spawn(async move { drain.draining().await });
         let mut phases = shared.phases();
         let watching = spawn(async move { phases.wait_for(|phase| *phase >= Phase::Draining).await.is_ok() });
         shared.begin();
