@@ -17,6 +17,7 @@ use super::body::Body;
 use super::entry::{Entry, RequestEnd};
 use super::peer::PeerAddr;
 use super::registry::Stage;
+use super::tunnel::Tunnel;
 use super::upgraded::Upgrade;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -88,11 +89,13 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
         if let Some(address) = self.entry.peer() {
             request.extensions_mut().insert(PeerAddr(address));
         }
+        let tunnel = Tunnel::dig(&mut request);
         let key = self.entry.begin(&request);
         TrackedCall {
             http1: request.version() != Version::HTTP_2,
             bodiless: request.method() == Method::HEAD,
             connect: request.method() == Method::CONNECT,
+            tunnel,
             grpc: request.version() == Version::HTTP_2 && is_of(request.headers(), b"application/grpc"),
             guard: Some(Guard { entry: Arc::clone(&self.entry), key, waits: false, end: RequestEnd::Abandoned }),
             call: Call::Waiting {
@@ -104,9 +107,9 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
 }
 
 /// A request in flight; dropped when the app is done with it.
-struct Guard {
-    entry: Arc<Entry>,
-    key: usize,
+pub(super) struct Guard {
+    pub(super) entry: Arc<Entry>,
+    pub(super) key: usize,
     waits: bool,
     end: RequestEnd,
 }
@@ -123,6 +126,10 @@ impl Guard {
     fn is_over(&self) -> bool {
         self.entry.stage() >= Stage::Answer
     }
+
+    pub(super) fn answered(&mut self) {
+        self.end = RequestEnd::Answered;
+    }
 }
 
 impl Drop for Guard {
@@ -138,6 +145,7 @@ pin_project! {
         http1: bool,
         bodiless: bool,
         connect: bool,
+        tunnel: Option<Box<Tunnel>>,
         grpc: bool,
         guard: Option<Guard>,
         #[pin]
@@ -231,7 +239,13 @@ impl<A: App> Future for TrackedCall<A> {
             || status == StatusCode::NOT_MODIFIED;
         let events_end = is_of(response.headers(), b"text/event-stream")
             .then(|| if guard.entry.registry().plan().events_to_deadline { Stage::Answer } else { Stage::Drain });
-        let guard = this.guard.take();
+        let guard = match (this.guard.take(), this.tunnel.take()) {
+            (Some(guard), Some(tunnel)) if status.is_success() => {
+                tunnel.open(guard);
+                None
+            }
+            (guard, _) => guard,
+        };
         Poll::Ready(Ok(response.map(|inner| TrackedBody { inner, guard, bodiless, events_end, between: true })))
     }
 }
