@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use super::*;
 
 /// A server, and a client that trusts it.
-fn configs() -> (ServerConfig, ClientConfig) {
+pub(super) fn configs() -> (ServerConfig, ClientConfig) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let provider = Arc::new(ring::default_provider());
     let mut roots = RootCertStore::empty();
