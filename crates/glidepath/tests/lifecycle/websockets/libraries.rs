@@ -174,8 +174,7 @@ impl Socket for WebSocket {
 
     async fn send(&mut self, kind: u8, payload: Vec<u8>) -> bool {
         let text = |payload| String::from_utf8(payload).expect("text");
-        let message =
-            if kind == TEXT { Message::Text(text(payload).into()) } else { Message::Binary(payload.into()) };
+        let message = if kind == TEXT { Message::Text(text(payload).into()) } else { Message::Binary(payload.into()) };
         WebSocket::send(self, message).await.is_ok()
     }
 

@@ -60,7 +60,9 @@ where
 {
     let upgrade = move |request: Request| async move {
         let answer = accept(&request);
-        spawn(async move { handler(TokioIo::new(hyper::upgrade::on(request).await.expect("the answer got out"))).await });
+        spawn(
+            async move { handler(TokioIo::new(hyper::upgrade::on(request).await.expect("the answer got out"))).await },
+        );
         answer
     };
     Router::new().route("/hello", get(|| async { "hello" })).fallback(upgrade)
@@ -72,7 +74,9 @@ impl Served {
         let report = self.serving.report().await;
         assert_eq!(report.outcome, Outcome::Clean, "{case}: {report}");
         match over {
-            Over::Http2 => assert_eq!((report.requests.answered, report.connections.finished), (2, 1), "{case}: {report}"),
+            Over::Http2 => {
+                assert_eq!((report.requests.answered, report.connections.finished), (2, 1), "{case}: {report}")
+            }
             Over::Http1 | Over::Tls(..) => assert_eq!(report.connections.upgraded, 1, "{case}: {report}"),
         }
         assert_adds_up(&report);
@@ -218,9 +222,8 @@ async fn ws_1_the_close_comes_between_the_fragments_of_a_message() {
 
 async fn fragments(io: TokioIo<Upgraded>, more: Arc<Notify>) {
     let mut socket = fastwebsockets::WebSocket::after_handshake(io, Role::Server);
-    let frame = |fin, kind, text: &'static str| {
-        fastwebsockets::Frame::new(fin, kind, None, Payload::Borrowed(text.as_bytes()))
-    };
+    let frame =
+        |fin, kind, text: &'static str| fastwebsockets::Frame::new(fin, kind, None, Payload::Borrowed(text.as_bytes()));
     for (fin, kind, text) in
         [(false, OpCode::Text, "one "), (true, OpCode::Ping, "ping"), (false, OpCode::Continuation, "message")]
     {
@@ -267,7 +270,8 @@ async fn askew(mut io: TokioIo<Upgraded>) {
 async fn ws_3_the_peers_time_to_answer_can_be_set() {
     for over in Over::all() {
         for (set, expected) in [(ms(200), ms(150)..ms(450)), (ms(1000), ms(950)..ms(1500))] {
-            let app = |drain| App { library: Library::Axum, handler: Handler::Echoes, drain, ended: Dropped::default() };
+            let app =
+                |drain| App { library: Library::Axum, handler: Handler::Echoes, drain, ended: Dropped::default() };
             let served = serve_app(app, &over, |server| server.goodbye_within(set)).await;
             let mut client = Client::open(served.address, &over).await;
             let begun = Instant::now();
@@ -277,6 +281,22 @@ async fn ws_3_the_peers_time_to_answer_can_be_set() {
             assert!(expected.contains(&begun.elapsed()), "{}: {set:?} took {:?}", over.name(), begun.elapsed());
             served.all_said_goodbye(&over, over.name()).await;
         }
+    }
+}
+
+/// "grace 0 ends at once and still says […] 1001"
+#[tokio::test]
+async fn end_7_at_grace_0_a_websocket_is_still_told_1001() {
+    for over in Over::all() {
+        let app = |drain| App { library: Library::Axum, handler: Handler::Echoes, drain, ended: Dropped::default() };
+        let served = serve_app(app, &over, |server| server.grace(ms(0))).await;
+        let mut client = Client::open(served.address, &over).await;
+        assert!(client.is_silent_for(ms(100)).await, "{}: the control", over.name());
+        served.lifecycle.handle().begin();
+        let close = client.next().await.expect("a Close");
+        assert_eq!(close.close_code(), 1001, "{}", over.name());
+        let report = served.serving.report().await;
+        assert!(report.took < ms(500), "{}: {report}", over.name());
     }
 }
 
