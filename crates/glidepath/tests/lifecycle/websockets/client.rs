@@ -166,7 +166,7 @@ impl Client {
     }
 
     /// Reads to the next Close, and gives it with what came before.
-    pub(super) async fn to_close(&mut self) -> (Vec<Frame>, Frame) {
+    pub(super) async fn up_to_close(&mut self) -> (Vec<Frame>, Frame) {
         let mut before = Vec::new();
         loop {
             match self.next().await.expect("a Close before the end") {

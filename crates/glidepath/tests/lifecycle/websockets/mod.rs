@@ -155,7 +155,7 @@ async fn ws_2_with_any_library_a_flood_ends_with_a_close() {
             assert_flood(&client.next().await.expect("the control: it goes on"), client.deflates, &case);
         }
         served.lifecycle.handle().begin();
-        let (flood, close) = client.to_close().await;
+        let (flood, close) = client.up_to_close().await;
         flood.iter().for_each(|frame| assert_flood(frame, client.deflates, &case));
         assert_eq!(close.close_code(), 1001, "{case}");
         client.answer(&close).await;
@@ -244,7 +244,7 @@ async fn ws_2_a_handler_whose_writes_never_end_with_a_frame_is_said_goodbye_for(
             client.next().await.expect("the control: it goes on");
         }
         served.lifecycle.handle().begin();
-        let (flood, close) = client.to_close().await;
+        let (flood, close) = client.up_to_close().await;
         assert_eq!(close.close_code(), 1001, "{}", over.name());
         let frame = Frame { first: 0x80 | BINARY, payload: vec![CLOSE_LIKE; 8] };
         assert!(flood.iter().all(|other| *other == frame), "{}: the frames are whole", over.name());
