@@ -284,6 +284,28 @@ async fn ws_3_the_peers_time_to_answer_can_be_set() {
     }
 }
 
+/// "a peer that does not answer the Close is cut": also one that reads nothing, so that there is no room for the Close.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ws_3_a_peer_that_reads_nothing_is_cut_too() {
+    for over in Over::all() {
+        let ended = Dropped::default();
+        let app = |drain| App { library: Library::Axum, handler: Handler::Floods, drain, ended: ended.clone() };
+        let served = serve_app(app, &over, |server| server.goodbye_within(ms(500))).await;
+        let served = Served { ended: ended.clone(), ..served };
+        let client = Client::open(served.address, &over).await;
+        // Until the buffers on the way are full.
+        sleep(ms(1000)).await;
+        served.lifecycle.handle().begin();
+        served.handler_ends(over.name()).await;
+        let report = served.serving.report().await;
+        assert_eq!(report.outcome, Outcome::Clean, "{}: {report}", over.name());
+        // Longer than the setting: then the FIN, or the GOAWAY, is waited for.
+        assert!((ms(450)..ms(4000)).contains(&report.took), "{}: {report}", over.name());
+        assert_adds_up(&report);
+        drop(client);
+    }
+}
+
 /// "grace 0 ends at once and still says […] 1001"
 #[tokio::test]
 async fn end_7_at_grace_0_a_websocket_is_still_told_1001() {
