@@ -225,6 +225,15 @@ impl Server {
         self.plan.goodbye = time;
         self
     }
+
+    /// Whether HTTP/2 clients are told that they may open WebSockets on a stream (RFC 8441). Yes, unless set.
+    ///
+    /// A browser that is told so asks with `CONNECT` and not with `GET`: route WebSockets with axum's `any`, or say no here,
+    /// and it opens an HTTP/1.1 connection for each.
+    pub fn websockets_over_http2(mut self, tell: bool) -> Self {
+        self.plan.connect_protocol = tell;
+        self
+    }
 }
 
 impl IntoFuture for Server {

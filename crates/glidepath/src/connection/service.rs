@@ -19,6 +19,7 @@ use super::entry::{Entry, RequestEnd};
 use super::events;
 use super::peer::PeerAddr;
 use super::registry::Stage;
+use super::tunnel::Tunnel;
 use super::upgraded::Upgrade;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -90,11 +91,13 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
         if let Some(address) = self.entry.peer() {
             PeerAddr(address).put_into(request.extensions_mut());
         }
+        let tunnel = Tunnel::dig(&mut request);
         let key = self.entry.begin(&request);
         TrackedCall {
             http1: request.version() != Version::HTTP_2,
             bodiless: request.method() == Method::HEAD,
             connect: request.method() == Method::CONNECT,
+            tunnel,
             grpc: request.version() == Version::HTTP_2 && is_of(request.headers(), b"application/grpc"),
             guard: Some(Guard::new(&self.entry, key)),
             call: Call::Waiting {
@@ -107,8 +110,8 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
 
 /// A request in flight; dropped when the app is done with it.
 pub(super) struct Guard {
-    entry: Arc<Entry>,
-    key: usize,
+    pub(super) entry: Arc<Entry>,
+    pub(super) key: usize,
     waits: bool,
     end: RequestEnd,
 }
@@ -131,6 +134,10 @@ impl Guard {
     fn is_over(&self) -> bool {
         self.entry.stage() >= Stage::Answer
     }
+
+    pub(super) fn answered(&mut self) {
+        self.end = RequestEnd::Answered;
+    }
 }
 
 impl Drop for Guard {
@@ -146,6 +153,7 @@ pin_project! {
         http1: bool,
         bodiless: bool,
         connect: bool,
+        tunnel: Option<Box<Tunnel>>,
         grpc: bool,
         guard: Option<Guard>,
         #[pin]
@@ -238,7 +246,13 @@ impl<A: App> Future for TrackedCall<A> {
             .then(|| if guard.entry.registry().plan().events_to_deadline { Stage::Answer } else { Stage::Drain });
         // Not gRPC-Web: there the trailers are part of the body, and only the app knows where in it they may stand.
         let grpc = *this.grpc && is_of(response.headers(), b"application/grpc");
-        let guard = this.guard.take();
+        let guard = match (this.guard.take(), this.tunnel.take()) {
+            (Some(guard), Some(tunnel)) if status.is_success() => {
+                tunnel.open(guard);
+                None
+            }
+            (guard, _) => guard,
+        };
         Poll::Ready(Ok(response.map(|inner| TrackedBody::new(inner, guard, bodiless, events_end, grpc))))
     }
 }

@@ -251,6 +251,8 @@ pub(crate) async fn ws_2_a_handler_says_goodbye_itself_first() {
     lifecycle.handle().begin();
     let close = read_to(&mut client, b"see you").await;
     assert_eq!(close, [&[0x88, 9, 0x0f, 0xa0][..], b"see you"].concat());
+    // Longer than it would take us to say it.
+    assert!(timeout(ms(500), client.read_u8()).await.is_err(), "one goodbye is enough");
     client.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x0f, 0xa0]).await.unwrap();
     assert_eq!(read_to(&mut client, b"no such thing").await, b"", "and nothing after it but FIN");
     let report = serving.report().await;
