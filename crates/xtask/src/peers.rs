@@ -39,8 +39,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
     for peer in &peers {
         write!(out, "{:12}", peer.name)?;
         out.flush()?;
-        match install::install(peer) {
-            Ok(done) => writeln!(out, "{:16}{done}", peer.version()?)?,
+        match install::install(peer).and_then(|done| Ok((peer.version()?, done))) {
+            Ok((version, done)) => writeln!(out, "{version:16}{done}")?,
             Err(why) => {
                 writeln!(out, "could not be had: {why:#}")?;
                 missing.push(&peer.name);
@@ -61,7 +61,8 @@ fn select(peers: Vec<Peer>, names: &[String]) -> anyhow::Result<Vec<Peer>> {
 
 fn list(out: &mut impl Write, peers: &[Peer]) -> anyhow::Result<bool> {
     for peer in peers {
-        let version = if install::is_there(peer) { peer.version()? } else { "not built".to_owned() };
+        let version = if install::is_there(peer) { peer.version() } else { Ok("not built".to_owned()) };
+        let version = version.unwrap_or_else(|_| "not told".to_owned());
         let h2 = if peer.h2 { "h1 h2" } else { "h1" };
         let tls = if peer.tls { "tls" } else { "" };
         writeln!(out, "{:12}{version:16}{h2:7}{tls:5}{}", peer.name, peer.paths.join(" "))?;

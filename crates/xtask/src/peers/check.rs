@@ -32,10 +32,9 @@ pub(super) fn run(out: &mut impl Write, peers: &[Peer]) -> anyhow::Result<bool> 
             continue;
         }
         for (name, variant) in peer.variants() {
-            write!(out, "{:12}{name:10}{:12}", peer.name, peer.version()?)?;
-            out.flush()?;
+            write!(out, "{:12}{name:10}", peer.name)?;
             let well = check(out, peer, variant).or_else(|wrong| {
-                writeln!(out, "WRONG: {wrong:#}")?;
+                writeln!(out, "{wrong:#}")?;
                 anyhow::Ok(false)
             })?;
             all_well &= well;
@@ -45,6 +44,8 @@ pub(super) fn run(out: &mut impl Write, peers: &[Peer]) -> anyhow::Result<bool> 
 }
 
 fn check(out: &mut impl Write, peer: &Peer, variant: &Variant) -> anyhow::Result<bool> {
+    write!(out, "{:12}", peer.version()?)?;
+    out.flush()?;
     let mut server = Server::start(peer, variant)?;
     let mut wrong = Vec::new();
     for path in &peer.paths {
