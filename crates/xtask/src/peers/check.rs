@@ -2,6 +2,7 @@
 //!
 //! This checks the set-up, not the server: how well it ends is for glidepath-check to say.
 
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -17,6 +18,8 @@ use super::peer::{Peer, Stop, Variant};
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a start may take, an answer, and an end beyond GRACE.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long what a server has started may outlive it.
+const STRAGGLERS: Duration = Duration::from_secs(2);
 const CLIENT_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// "hello" as a masked text frame; the mask is all zeros.
 const HELLO: &[u8] = b"\x81\x85\0\0\0\0hello";
@@ -144,18 +147,32 @@ impl Server {
         }
     }
 
+    /// Whether processes of its group are there well after its end. Helpers that end by themselves when it
+    /// is gone are no harm, nor is one that only waits for its parent to ask how it ended.
     fn left_something(&self) -> bool {
-        kill("0", &self.group())
-    }
-
-    fn group(&self) -> String {
-        format!("-{}", self.child.id())
+        let group = self.child.id().to_string();
+        let alive = |stat: String| {
+            let fields: Vec<_> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+            fields.first() != Some(&"Z") && fields.get(2) == Some(&group.as_str())
+        };
+        let began = Instant::now();
+        loop {
+            let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+            let mut stats = processes.filter_map(|process| fs::read_to_string(process.path().join("stat")).ok());
+            if !stats.any(alive) {
+                return false;
+            }
+            if began.elapsed() > STRAGGLERS {
+                return true;
+            }
+            pause(Duration::from_millis(50));
+        }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        kill("KILL", &self.group());
+        kill("KILL", &format!("-{}", self.child.id()));
         let _reaped = self.child.wait();
     }
 }
