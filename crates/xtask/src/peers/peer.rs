@@ -124,7 +124,8 @@ impl Peer {
     /// What its own version command says, cut down to the number.
     pub(crate) fn version(&self) -> anyhow::Result<String> {
         let mut command = self.places.command(&self.version, &self.best.env)?;
-        let told = command.stdin(Stdio::null()).output().with_context(|| format!("asking {} for its version", self.name))?;
+        let told =
+            command.stdin(Stdio::null()).output().with_context(|| format!("asking {} for its version", self.name))?;
         let text = [told.stdout, told.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         first_version(&text).map(str::to_owned).with_context(|| format!("{} tells no version: {text}", self.name))
@@ -150,7 +151,8 @@ impl Places {
     }
 
     fn fill(&self, text: &str) -> String {
-        let (peer, peers, out) = (self.peer.to_string_lossy(), self.peers.to_string_lossy(), self.out.to_string_lossy());
+        let (peer, peers, out) =
+            (self.peer.to_string_lossy(), self.peers.to_string_lossy(), self.out.to_string_lossy());
         text.replace("{peer}", &peer).replace("{peers}", &peers).replace("{out}", &out)
     }
 }
