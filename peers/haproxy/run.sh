@@ -2,7 +2,6 @@
 # HAProxy in front of the backend, in the foreground with master and worker. With SETTINGS=best, its settings for an end.
 . "$(dirname "$0")/../proxy.sh"
 fill haproxy.cfg
-[ "${SETTINGS:-}" = best ] || sed -i '/# best$/d' "$run/haproxy.cfg"
 for folder in "$out"/haproxy/usr/lib/*-linux-gnu; do
     export LD_LIBRARY_PATH="$folder"
 done

@@ -24,6 +24,8 @@ use tokio::time::{interval, sleep};
 pub struct Settings {
     /// Where to listen.
     pub address: SocketAddr,
+    /// Where to listen with TLS, for those that can.
+    pub tls_address: Option<SocketAddr>,
     /// How long an end may take.
     pub grace: Duration,
     /// Whether the server is set up for its end at all, or started as in its first example.
@@ -37,8 +39,10 @@ impl Settings {
             Ok(text) => text.parse().with_context(|| format!("{name}={text} is not a number that fits")),
             Err(_) => Ok(default),
         };
+        let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Ok(Self {
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, number("PORT", 8080)?)),
+            address: address(number("PORT", 8080)?),
+            tls_address: Some(number("TLS_PORT", 0)?).filter(|port| *port != 0).map(address),
             grace: Duration::from_secs(number("GRACE", 30)?.into()),
             best: env::var("SETTINGS").is_ok_and(|settings| settings == "best"),
         })
@@ -53,6 +57,12 @@ pub async fn told_to_end() -> io::Result<()> {
         _ = int.recv() => {}
     }
     Ok(())
+}
+
+/// A certificate that no client trusts unless told to, and its key, both as PEM.
+pub fn certificate() -> anyhow::Result<(String, String)> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+    Ok((made.cert.pem(), made.signing_key.serialize_pem()))
 }
 
 /// The contract's paths, but for `/task`: none of these servers knows of tasks.

@@ -1,7 +1,7 @@
 //! The backend of the proxies: it answers the contract's paths for as long as another process is there.
 //!
 //! `backend PID FOLDER` starts the real one in a process group of its own, prints the port that it has taken,
-//! and is done. When process PID is gone, the real one removes FOLDER and goes too. So a proxy can be ended, or
+//! writes a certificate for the proxy into FOLDER, and is done. When process PID is gone, the real one removes FOLDER and goes too. So a proxy can be ended, or
 //! killed together with its process group, and what was behind it neither ends first nor stays behind.
 
 use std::env;
@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
@@ -26,6 +27,11 @@ fn main() -> anyhow::Result<()> {
     if env::var_os(REAL).is_some() {
         return serve(&pid, &folder);
     }
+    let (certificate, key) = peers::certificate()?;
+    fs::write(Path::new(&folder).join("certificate.pem"), &certificate)?;
+    fs::write(Path::new(&folder).join("key.pem"), &key)?;
+    // HAProxy wants them in one.
+    fs::write(Path::new(&folder).join("both.pem"), certificate + &key)?;
     let mut real = Command::new(env::current_exe()?)
         .args([&pid, &folder])
         .env(REAL, "1")
