@@ -86,7 +86,7 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
 
     fn call(&self, mut request: Request<Incoming>) -> TrackedCall<A> {
         if let Some(address) = self.entry.peer() {
-            request.extensions_mut().insert(PeerAddr(address));
+            PeerAddr(address).put_into(request.extensions_mut());
         }
         let key = self.entry.begin(&request);
         TrackedCall {
@@ -231,8 +231,12 @@ impl<A: App> Future for TrackedCall<A> {
             || status == StatusCode::NOT_MODIFIED;
         let events_end = is_of(response.headers(), b"text/event-stream")
             .then(|| if guard.entry.registry().plan().events_to_deadline { Stage::Answer } else { Stage::Drain });
+        // In gRPC-Web the trailers are part of the body, and only the app knows where in it they may stand.
+        let grpc = *this.grpc
+            && is_of(response.headers(), b"application/grpc")
+            && !is_of(response.headers(), b"application/grpc-web");
         let guard = this.guard.take();
-        Poll::Ready(Ok(response.map(|inner| TrackedBody { inner, guard, bodiless, events_end, between: true })))
+        Poll::Ready(Ok(response.map(|inner| TrackedBody { inner, guard, bodiless, events_end, between: true, grpc })))
     }
 }
 
@@ -255,14 +259,20 @@ fn unavailable<B>() -> Response<Option<B>> {
 }
 
 /// The same for gRPC, which reads its status in trailers: here they are the whole response (gRPC over HTTP/2,
-/// "Trailers-Only"; status 14 is UNAVAILABLE).
+/// "Trailers-Only").
 fn grpc_unavailable<B>() -> Response<Option<B>> {
     let mut response = empty(StatusCode::OK);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from_static("14"));
-    headers.insert("grpc-message", HeaderValue::from_static("the server is shutting down"));
+    *response.headers_mut() = grpc_trailers();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
+}
+
+/// UNAVAILABLE, which is status 14: the caller may ask the next server.
+fn grpc_trailers() -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("14"));
+    trailers.insert("grpc-message", HeaderValue::from_static("the server is shutting down"));
+    trailers
 }
 
 /// Whether the content type is `kind`, whatever its parameters or suffix.
@@ -284,6 +294,8 @@ pin_project! {
         events_end: Option<Stage>,
         // The last bytes ended an event.
         between: bool,
+        // A gRPC response: its end says how the call ended.
+        grpc: bool,
     }
 
     impl<B: http_body::Body> PinnedDrop for TrackedBody<B> {
@@ -337,6 +349,10 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
             Poll::Pending if stage >= Stage::Answer => {
                 if let Some(guard) = this.guard {
                     guard.end = RequestEnd::Cut;
+                }
+                if *this.grpc {
+                    this.inner.set(None);
+                    return Poll::Ready(Some(Ok(Frame::trailers(grpc_trailers()))));
                 }
                 Poll::Ready(Some(Err("cut at the end of the grace period".into())))
             }
