@@ -1,5 +1,6 @@
 //! Installs and builds one peer, into `target/peers/` and nowhere else.
 
+use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -100,8 +101,13 @@ fn build(peer: &Peer) -> anyhow::Result<()> {
         for bin in &peer.install.cargo {
             cargo.arg("--bin").arg(bin);
         }
-        // Cargo sets this for xtask itself; passed on, it would make build scripts run again.
-        cargo.env_remove("CARGO_MANIFEST_DIR");
+        // Cargo sets these for xtask itself; passed on, they make build scripts run again that look at them.
+        for (name, _) in env::vars_os() {
+            let name = name.to_string_lossy();
+            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+                cargo.env_remove(&*name);
+            }
+        }
         run(&mut cargo)?;
     }
     if !peer.install.build.is_empty() {
