@@ -13,6 +13,8 @@ use crate::tidy;
 /// Every step, in the order it runs: what fails fast stands first.
 const STEPS: &[Step] = &[
     Step { name: "format", command: "cargo fmt --all --check", env: &[], tool: None },
+    // A workspace of its own, which `--all` does not reach.
+    Step { name: "peers", command: "cargo fmt --manifest-path peers/rust/Cargo.toml --check", env: &[], tool: None },
     Step { name: "tidy", command: "cargo xtask tidy", env: &[], tool: None },
     // Tests and examples may sleep, spawn and print; what ships may not (clippy.toml). Hence two passes.
     Step { name: "bans", command: "cargo clippy --workspace --lib --bins -- -D warnings", env: &[], tool: None },
