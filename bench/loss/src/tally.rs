@@ -24,6 +24,8 @@ pub(crate) struct Tally {
     pub(crate) refused: u64,
     /// WebSockets that ended with Close, event streams that ended with the end of their body.
     pub(crate) goodbyes: u64,
+    /// Over TLS: FIN without close_notify before it. Whatever it cut off is counted above.
+    pub(crate) no_goodbye: u64,
     /// RST on a connection that had no request open.
     pub(crate) reset_at_rest: u64,
     /// The first bad ones, in words.
@@ -61,6 +63,7 @@ impl Tally {
         self.at_rest += other.at_rest;
         self.refused += other.refused;
         self.goodbyes += other.goodbyes;
+        self.no_goodbye += other.no_goodbye;
         self.reset_at_rest += other.reset_at_rest;
         self.notes.extend(other.notes);
         self.notes.truncate(NOTES);
