@@ -247,3 +247,91 @@ impl ServerCertVerifier for AnyCertificate {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+    use tokio_rustls::{TlsAcceptor, server};
+
+    use super::*;
+
+    fn acceptor() -> TlsAcceptor {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.into()], key.into())
+            .expect("they fit");
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    /// A server and its client after the handshake, with the count of bare ends. The server's tickets have arrived.
+    async fn pair() -> (server::TlsStream<TcpStream>, Stream, Arc<AtomicU64>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let tcp = TcpStream::connect(listener.local_addr().expect("it is bound")).await.expect("it listens");
+        let (tls, bare) = (connector(b"http/1.1").expect("a connector"), Arc::default());
+        let serve = async { acceptor().accept(listener.accept().await.expect("a client comes").0).await };
+        let (server, client) = tokio::join!(serve, Stream::with_tls(tcp, &tls, &bare));
+        let mut client = client.expect("a handshake");
+        arrived(&mut client).await;
+        (server.expect("a handshake"), client, bare)
+    }
+
+    /// Until bytes or FIN are there.
+    async fn arrived(client: &mut Stream) {
+        let Stream::Tls(tls) = client else { panic!("this is about TLS") };
+        let peeked = timeout(Duration::from_secs(5), tls.stream.get_ref().0.peek(&mut [0])).await;
+        peeked.expect("something comes").expect("and no reset");
+    }
+
+    #[tokio::test]
+    async fn the_tickets_after_the_handshake_are_no_answer() {
+        let (_server, mut client, _) = pair().await;
+        assert_eq!(client.look(), Look::Quiet);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_seen_can_still_be_read() {
+        let (mut server, mut client, _) = pair().await;
+        assert_eq!(client.look(), Look::Quiet);
+        server.write_all(b"ok").await.expect("it is open");
+        arrived(&mut client).await;
+        assert_eq!(client.look(), Look::Bytes);
+        let mut answer = [0; 2];
+        client.read_exact(&mut answer).await.expect("it was not thrown away");
+        assert_eq!(&answer, b"ok");
+    }
+
+    #[tokio::test]
+    async fn close_notify_is_an_end_before_fin_comes() {
+        let (mut server, mut client, bare) = pair().await;
+        assert_eq!(client.look(), Look::Quiet);
+        server.get_mut().1.send_close_notify();
+        server.flush().await.expect("it is open");
+        arrived(&mut client).await;
+        assert_eq!(client.look(), Look::Fin);
+        // The FIN that follows was announced.
+        server.get_mut().0.shutdown().await.expect("it is open");
+        arrived(&mut client).await;
+        assert_eq!((client.look(), client.read(&mut [0]).await.expect("an end")), (Look::Fin, 0));
+        assert_eq!(bare.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn fin_without_close_notify_is_an_end_and_is_counted_once() {
+        let (mut server, mut client, bare) = pair().await;
+        assert_eq!(client.look(), Look::Quiet);
+        server.get_mut().0.shutdown().await.expect("it is open");
+        arrived(&mut client).await;
+        assert_eq!((client.look(), client.read(&mut [0]).await.expect("an end")), (Look::Fin, 0));
+        assert_eq!(bare.load(Ordering::Relaxed), 1);
+    }
+}

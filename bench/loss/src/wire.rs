@@ -233,7 +233,7 @@ impl Wire {
 async fn connect(door: &Door<'_>) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     if door.is_narrow {
-        socket.set_recv_buffer_size(16 * 1024)?;
+        socket.set_recv_buffer_size(4096)?;
         SockRef::from(&socket).set_tcp_mss(1460)?;
     }
     socket.connect(door.address).await

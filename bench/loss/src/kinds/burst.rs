@@ -22,7 +22,7 @@ pub(super) async fn run(client: &mut Client<'_>) {
         if client.tally.refused > 0 {
             return;
         }
-        let pause = Duration::from_millis(client.rng.u64(20..=120));
+        let pause = Duration::from_millis(client.rng.u64(50..=300));
         if client.round.frozen.get().is_none() {
             let _or_frozen = timeout(pause, client.round.frozen.wait()).await;
         } else {

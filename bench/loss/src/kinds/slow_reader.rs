@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::client::{Client, Next};
 
-/// 470 to 790 KB with the framing. The sockets of such a connection were seen to hold 335 KB.
-const CHUNKS: std::ops::RangeInclusive<u32> = 30_000..=50_000;
+/// 240 to 320 KB with the framing. The sockets of such a connection were seen to hold 145 KB.
+const CHUNKS: std::ops::RangeInclusive<u32> = 15_000..=20_000;
 
 pub(super) async fn run(client: &mut Client<'_>) {
     client.is_narrow = true;
