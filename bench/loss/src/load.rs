@@ -63,7 +63,7 @@ pub(crate) async fn end(plan: &Plan, program: &Program, out: &[Class], number: u
     let is_lame = rng.u32(0..100) < plan.lame_duck && program.lame_duck;
     let mut server = Server::start(program, number, if is_lame { lame_duck } else { Duration::ZERO }).await?;
     let round = new_round(&server, number)?;
-    let clients = start_clients(&round, classes(plan, &plan.kinds, number, 1, out), &mut rng);
+    let clients = start_clients(&round, guests(plan, &plan.kinds, number, 1, out, &mut rng));
     connected(&round, clients.len()).await;
     sleep(before).await;
     // Stopped for a while, it finds the signal and what clients sent meanwhile in one wake.
@@ -88,7 +88,7 @@ pub(crate) async fn control(plan: &Plan, program: &Program, out: &[Class]) -> an
     let mut counts = ByClass::new();
     for kind in &plan.kinds {
         let round = new_round(&server, 0)?;
-        let clients = start_clients(&round, classes(plan, &[*kind], 0, LEAST, out), &mut rng);
+        let clients = start_clients(&round, guests(plan, &[*kind], 0, LEAST, out, &mut rng));
         sleep(CONTROL).await;
         round.over.store(true, Ordering::Relaxed);
         counts.extend(collect(clients).await);
@@ -123,26 +123,30 @@ fn new_round(server: &Server<'_>, number: u32) -> anyhow::Result<Arc<Round>> {
 
 type Clients = JoinSet<(Class, bool, Tally)>;
 
-/// Each client of these kinds, of which the server lacks some: its class, and whether it looks.
-fn classes(plan: &Plan, kinds: &[Kind], turn: u32, least: usize, out: &[Class]) -> Vec<(Class, bool)> {
+/// A client that is to come: its class, whether it looks, and its own chance.
+type Guest = (Class, bool, Rng);
+
+/// Each client of these kinds, but for those that the server can't serve. They have no part in the others' chance: servers
+/// that lack different things meet the same clients otherwise.
+fn guests(plan: &Plan, kinds: &[Kind], turn: u32, least: usize, out: &[Class], rng: &mut Rng) -> Vec<Guest> {
     // Spread over the kind's clients, so that a small share is not zero of every kind.
     let falls = |index: usize, share: usize| (index * share) / 100 != ((index + 1) * share) / 100;
-    let mut clients = Vec::new();
+    let mut guests = Vec::new();
     for (kind, count) in shares(&plan.kinds, plan.clients).into_iter().filter(|(kind, _)| kinds.contains(kind)) {
         for index in 0..count.max(least) {
             // A kind with one client comes over TLS in one end, and without it in the next.
             let tls = falls(index + turn as usize, plan.tls);
-            clients.push((Class { kind, tls }, !falls(index, plan.blind)));
+            guests.push((Class { kind, tls }, !falls(index, plan.blind), rng.fork()));
         }
     }
-    clients.retain(|(class, _)| !out.contains(class));
-    clients
+    guests.retain(|(class, ..)| !out.contains(class));
+    guests
 }
 
-fn start_clients(round: &Arc<Round>, classes: Vec<(Class, bool)>, rng: &mut Rng) -> Clients {
+fn start_clients(round: &Arc<Round>, guests: Vec<Guest>) -> Clients {
     let mut clients = JoinSet::new();
-    for (class, looks) in classes {
-        let (round, rng) = (Arc::clone(round), rng.fork());
+    for (class, looks, rng) in guests {
+        let round = Arc::clone(round);
         clients.spawn(async move { (class, looks, one(class, looks, &round, rng).await) });
     }
     clients
@@ -157,7 +161,9 @@ async fn one(class: Class, looks: bool, round: &Round, rng: Rng) -> Tally {
         // What it was in the middle of is lost, also where it had not counted that yet.
         client.tally.sent += u64::from(client.tally.open() == 0);
     }
-    client.count()
+    let mut tally = client.count();
+    tally.hurt = u64::from(tally.bad() > 0);
+    tally
 }
 
 async fn collect(mut clients: Clients) -> ByClass {
@@ -194,23 +200,26 @@ mod tests {
 
     #[test]
     fn half_come_over_tls_and_each_half_has_blind_ones() {
-        let clients = classes(&plan(), &[Kind::Thinking], 1, 1, &[]);
-        let count = |tls, looks| clients.iter().filter(|(class, l)| class.tls == tls && *l == looks).count();
+        let clients = guests(&plan(), &[Kind::Thinking], 1, 1, &[], &mut Rng::with_seed(1));
+        let count = |tls, looks| clients.iter().filter(|(class, l, _)| class.tls == tls && *l == looks).count();
         assert_eq!((count(true, true), count(false, true), count(true, false), count(false, false)), (20, 20, 5, 5));
     }
 
     #[test]
     fn what_the_server_lacks_does_not_come() {
         let out = [Class { kind: Kind::Sse, tls: true }];
-        let clients = classes(&plan(), &[Kind::Sse], 1, 1, &out);
-        assert_eq!((clients.len(), clients.iter().any(|(class, _)| class.tls)), (5, false));
+        let sse = |out: &[Class]| guests(&plan(), &[Kind::Sse], 1, 1, out, &mut Rng::with_seed(1));
+        let (all, some) = (sse(&[]), sse(&out));
+        assert_eq!((all.len(), some.len(), some.iter().any(|(class, ..)| class.tls)), (10, 5, false));
+        let clear: Vec<_> = all.into_iter().filter(|(class, ..)| !class.tls).map(|(.., rng)| rng).collect();
+        assert_eq!(some.into_iter().map(|(.., rng)| rng).collect::<Vec<_>>(), clear, "the others have the same chance");
     }
 
     #[test]
     fn a_control_run_has_clients_over_tls_and_not_of_the_smallest_kind() {
         let plan = Plan { clients: 2, ..plan() };
-        let clients = classes(&plan, &[Kind::Sse], 0, LEAST, &[]);
-        let looking = |tls| clients.iter().filter(|(class, looks)| class.tls == tls && *looks).count();
+        let clients = guests(&plan, &[Kind::Sse], 0, LEAST, &[], &mut Rng::with_seed(1));
+        let looking = |tls| clients.iter().filter(|(class, looks, _)| class.tls == tls && *looks).count();
         assert_eq!((looking(true), looking(false)), (2, 2));
     }
 }

@@ -159,15 +159,16 @@ fn signal(name: &str) -> anyhow::Result<Signal> {
     })
 }
 
-/// Its first word of the form 1.2.
+/// What it prints first of the form 1.2 or 1.2.3.
 fn version(command: &[OsString]) -> Option<String> {
     let said = Command::new(command.first()?).args(&command[1..]).output().ok()?;
-    let said = [said.stdout, said.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    let words =
-        said.split(|c: char| c.is_whitespace() || c == '/' || c == ',').map(|word| word.trim_start_matches('v'));
-    let mut words = words.filter(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'));
-    words.next().map(str::to_owned)
+    // Some tell it on standard error.
+    first_version(&String::from_utf8_lossy(&[said.stdout, said.stderr].concat()))
+}
+
+fn first_version(text: &str) -> Option<String> {
+    let mut parts = text.split(|c: char| !c.is_ascii_digit() && c != '.').map(|part| part.trim_matches('.'));
+    parts.find(|part| part.contains('.')).map(str::to_owned)
 }
 
 struct Places {
@@ -244,6 +245,13 @@ mod tests {
         assert!(
             matches!(&found[0].stop, Stop::Command(words) if words[0].to_string_lossy().ends_with("small/stop.sh"))
         );
+    }
+
+    #[test]
+    fn a_version_is_found_in_what_is_printed_around_it() {
+        assert_eq!(first_version("go version go1.27.3 linux/amd64").as_deref(), Some("1.27.3"));
+        assert_eq!(first_version("registry+https://a.b/c-index#axum@0.8.9\n").as_deref(), Some("0.8.9"));
+        assert_eq!(first_version("no such program, 2 errors."), None);
     }
 
     #[test]

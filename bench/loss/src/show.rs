@@ -186,6 +186,7 @@ pub(crate) fn side_by_side(outcomes: &[Outcome]) -> String {
         rows.push(vec![
             outcome.server.clone(),
             outcome.done.to_string(),
+            format!("{} of {}", total.hurt, total.clients),
             total.sent.to_string(),
             total.answered.to_string(),
             total.untaken.to_string(),
@@ -204,9 +205,10 @@ pub(crate) fn side_by_side(outcomes: &[Outcome]) -> String {
     aligned(&rows)
 }
 
-const SIDE_BY_SIDE: [&str; 15] = [
+const SIDE_BY_SIDE: [&str; 16] = [
     "server",
     "ends",
+    "clients hurt",
     "sent",
     "answered",
     "untaken",

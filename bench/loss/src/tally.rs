@@ -10,6 +10,8 @@ const NOTES: usize = 5;
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Tally {
     pub(crate) clients: u64,
+    /// Of these, so many that something bad happened to.
+    pub(crate) hurt: u64,
     // Requests. A WebSocket's upgrade and an event stream are one each, answered when they end properly.
     pub(crate) sent: u64,
     pub(crate) answered: u64,
@@ -52,6 +54,7 @@ impl Tally {
 
     pub(crate) fn add(&mut self, other: Tally) {
         self.clients += other.clients;
+        self.hurt += other.hurt;
         self.sent += other.sent;
         self.answered += other.answered;
         self.untaken += other.untaken;
