@@ -126,3 +126,84 @@ impl Serialize for Class {
         serializer.collect_str(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
+    use std::time::Duration;
+
+    use fastrand::Rng;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::SetOnce;
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+    use crate::client::Round;
+    use crate::tally::Tally;
+
+    /// What one client, after the signal, counts at a server that takes one connection, says this when something has
+    /// come on it, reads on until nothing comes for a while, and ends with FIN.
+    async fn count(kind: Kind, words: &[&str]) -> Tally {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let round = Round {
+            address: listener.local_addr().expect("it is bound"),
+            tls: None,
+            number: 1,
+            over: AtomicBool::new(false),
+            opened: AtomicUsize::new(0),
+            signalled: SetOnce::new_with(Some(Instant::now())),
+            frozen: SetOnce::new(),
+        };
+        let serve = async {
+            let (stream, _) = listener.accept().await.expect("a client comes");
+            drop(listener);
+            say(stream, words).await;
+        };
+        let client = async {
+            let mut client = Client::new(&round, Rng::with_seed(1), true, false);
+            kind.run(&mut client).await;
+            client.count()
+        };
+        let (_, tally) = tokio::join!(serve, timeout(Duration::from_secs(8), client));
+        let tally = tally.expect("a client whose server is gone leaves");
+        assert_eq!((tally.sent, tally.refused), (1, 1), "{tally:?}");
+        tally
+    }
+
+    async fn say(mut stream: TcpStream, words: &[&str]) {
+        let mut bytes = [0; 8192];
+        for word in words {
+            stream.read(&mut bytes).await.expect("something comes");
+            stream.write_all(word.as_bytes()).await.expect("it reads");
+        }
+        while let Ok(Ok(1..)) = timeout(Duration::from_millis(500), stream.read(&mut bytes)).await {}
+    }
+
+    const OK: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
+
+    #[tokio::test]
+    async fn half_a_head_is_answered_when_it_is_whole_or_lost() {
+        // The first half meets nothing, the second the answer.
+        assert_eq!(count(Kind::HalfHead, &["", OK]).await.answered, 1);
+        assert_eq!(count(Kind::HalfHead, &["", ""]).await.bad(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_waits_for_100_is_answered_or_turned_down_in_words_or_lost() {
+        let done = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\n\r\n4000";
+        assert_eq!(count(Kind::Expect, &["HTTP/1.1 100 Continue\r\n\r\n", done]).await.answered, 1);
+        let no = "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(count(Kind::Expect, &[no]).await.untaken, 1);
+        assert_eq!(count(Kind::Expect, &[""]).await.lost, 1);
+        assert_eq!(count(Kind::Expect, &["HTTP/1.1 100 Continue\r\n\r\n", ""]).await.lost, 1);
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_misses_the_end_of_its_answer() {
+        let cut = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n7\r\nchunk0\n\r\n";
+        assert_eq!(count(Kind::SlowReader, &[cut]).await.truncated, 1);
+        let short = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 7\r\n\r\nchunk0\n";
+        assert_eq!(count(Kind::SlowReader, &[short]).await.lost, 1, "an end that came too early is a wrong answer");
+    }
+}
