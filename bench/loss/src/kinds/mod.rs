@@ -145,6 +145,11 @@ mod tests {
     /// What one client, after the signal, counts at a server that takes one connection, says this when something has
     /// come on it, reads on until nothing comes for a while, and ends with FIN.
     async fn count(kind: Kind, words: &[&str]) -> Tally {
+        heard(kind, words).await.1
+    }
+
+    /// The same, with how many bytes came before each word and after the last.
+    async fn heard(kind: Kind, words: &[&str]) -> (Vec<usize>, Tally) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let round = Round {
             address: listener.local_addr().expect("it is bound"),
@@ -158,26 +163,30 @@ mod tests {
         let serve = async {
             let (stream, _) = listener.accept().await.expect("a client comes");
             drop(listener);
-            say(stream, words).await;
+            say(stream, words).await
         };
         let client = async {
             let mut client = Client::new(&round, Rng::with_seed(1), true, false);
             kind.run(&mut client).await;
             client.count()
         };
-        let (_, tally) = tokio::join!(serve, timeout(Duration::from_secs(8), client));
+        let (heard, tally) = tokio::join!(serve, timeout(Duration::from_secs(8), client));
         let tally = tally.expect("a client whose server is gone leaves");
         assert_eq!((tally.sent, tally.refused), (1, 1), "{tally:?}");
-        tally
+        (heard, tally)
     }
 
-    async fn say(mut stream: TcpStream, words: &[&str]) {
-        let mut bytes = [0; 8192];
+    async fn say(mut stream: TcpStream, words: &[&str]) -> Vec<usize> {
+        let (mut bytes, mut heard) = ([0; 8192], Vec::new());
         for word in words {
-            stream.read(&mut bytes).await.expect("something comes");
+            heard.push(stream.read(&mut bytes).await.expect("something comes"));
             stream.write_all(word.as_bytes()).await.expect("it reads");
         }
-        while let Ok(Ok(1..)) = timeout(Duration::from_millis(500), stream.read(&mut bytes)).await {}
+        heard.push(0);
+        while let Ok(Ok(more @ 1..)) = timeout(Duration::from_millis(500), stream.read(&mut bytes)).await {
+            *heard.last_mut().expect("it was pushed") += more;
+        }
+        heard
     }
 
     const OK: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
@@ -185,7 +194,10 @@ mod tests {
     #[tokio::test]
     async fn half_a_head_is_answered_when_it_is_whole_or_lost() {
         // The first half meets nothing, the second the answer.
-        assert_eq!(count(Kind::HalfHead, &["", OK]).await.answered, 1);
+        let (heard, tally) = heard(Kind::HalfHead, &["", OK]).await;
+        assert_eq!((tally.answered, tally.told_close, tally.bad()), (1, 1, 0));
+        let [first, second, 0] = heard[..] else { panic!("two halves, not {heard:?}") };
+        assert!(first > 0 && first + second == keep_alive::GET.len(), "{heard:?}");
         assert_eq!(count(Kind::HalfHead, &["", ""]).await.bad(), 1);
     }
 
