@@ -114,6 +114,8 @@ impl Server {
     /// let report = glidepath::serve(listener, app).peer_addr().await?;
     /// # Ok(()) }
     /// ```
+    ///
+    /// With the feature `axum` its `ConnectInfo<SocketAddr>` is there, too.
     pub fn peer_addr(self) -> Self {
         if let Ok(lifecycle) = &self.lifecycle {
             lifecycle.shared.registry.keep_peers();

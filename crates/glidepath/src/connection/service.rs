@@ -86,7 +86,7 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
 
     fn call(&self, mut request: Request<Incoming>) -> TrackedCall<A> {
         if let Some(address) = self.entry.peer() {
-            request.extensions_mut().insert(PeerAddr(address));
+            PeerAddr(address).put_into(request.extensions_mut());
         }
         let key = self.entry.begin(&request);
         TrackedCall {

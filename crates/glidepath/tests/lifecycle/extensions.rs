@@ -56,6 +56,10 @@ async fn req_11_a_handler_finds_the_drain_in_its_request() {
 #[cfg(feature = "axum")]
 #[tokio::test]
 async fn req_11_with_axum_the_drain_and_the_peer_are_extractors() {
+    use std::net::SocketAddr;
+
+    use axum::extract::ConnectInfo;
+
     async fn handler(drain: Drain, PeerAddr(address): PeerAddr) -> String {
         format!("{} {address}", drain.is_stopping())
     }
@@ -63,6 +67,13 @@ async fn req_11_with_axum_the_drain_and_the_peer_are_extractors() {
     let app = Router::new().route("/", get(handler)).layer(DrainLayer::new(lifecycle.drain()));
     let (answers, own) = ask(&lifecycle, app.clone(), Server::peer_addr).await;
     assert_eq!(answers[0], format!("false {own}"));
+
+    let connect_info = |ConnectInfo(address): ConnectInfo<SocketAddr>| async move { address.to_string() };
+    let connect_info = Router::new().route("/", get(connect_info));
+    let (answers, own) = ask(&Lifecycle::without_signals(), connect_info.clone(), Server::peer_addr).await;
+    assert_eq!(answers, [own.clone(), own], "axum's own");
+    let (answers, _) = ask(&Lifecycle::without_signals(), connect_info, |server| server).await;
+    assert!(answers[0].contains("ConnectInfo"), "the control: nobody asked: {answers:?}");
 
     let optional = |peer: Option<PeerAddr>| async move { peer.is_some().to_string() };
     let (answers, _) =
