@@ -407,6 +407,7 @@ macro_rules! over_tls {
 over_tls! {
     tls_3_idle_1_a_quiet_connection_ends_with_fin_at_once: at_rest::idle_1_a_quiet_connection_ends_with_fin_at_once,
     tls_3_idle_2_a_request_within_the_quiet_window_is_answered: at_rest::idle_2_a_request_within_the_quiet_window_is_answered,
+    tls_3_idle_2_after_a_stream_that_the_signal_ended_the_next_request_is_answered: at_rest::idle_2_after_a_stream_that_the_signal_ended_the_next_request_is_answered,
     tls_3_idle_2_without_a_signal_the_connection_stays: at_rest::idle_2_without_a_signal_the_connection_stays,
     tls_3_idle_3_bytes_in_the_receive_buffer_are_a_request: at_rest::idle_3_bytes_in_the_receive_buffer_are_a_request,
     tls_3_idle_4_a_silent_connection_does_not_hold_the_exit: at_rest::idle_4_a_silent_connection_does_not_hold_the_exit,
