@@ -126,10 +126,15 @@ impl<'a> Client<'a> {
                     self.say("a connect was neither accepted nor refused");
                     return None;
                 }
+                Err(NotOpened::AtRest) => self.tally.at_rest += 1,
                 // Asked for with the ClientHello, like a request with its head.
                 Err(NotOpened::Handshake(answer, since)) => {
                     self.tally.sent += 1;
-                    self.judge_at(answer, false, began, since);
+                    let outcome = self.judge_at(answer, false, began, since);
+                    if outcome != Outcome::Answered {
+                        let before = began.elapsed().saturating_sub(since);
+                        self.say(&format!("that was a handshake, begun {before:?} after its connect"));
+                    }
                 }
             }
         }
@@ -148,7 +153,7 @@ impl<'a> Client<'a> {
             Some((address, h1, h2)) if self.tls => (*address, Some(if self.h2 { h2 } else { h1 })),
             _ => (self.round.address, None),
         };
-        Door { address, tls, is_narrow: self.is_narrow, bare: &self.bare }
+        Door { address, tls, looks: self.looks, is_narrow: self.is_narrow, bare: &self.bare }
     }
 
     /// One request with its answer.

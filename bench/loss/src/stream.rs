@@ -43,7 +43,9 @@ pub(crate) enum Look {
 }
 
 impl Stream {
-    pub(crate) async fn with_tls(tcp: TcpStream, tls: &TlsConnector, bare: &Arc<AtomicU64>) -> io::Result<Self> {
+    /// The handshake on a clear stream.
+    pub(crate) async fn with_tls(self, tls: &TlsConnector, bare: &Arc<AtomicU64>) -> io::Result<Self> {
+        let Stream::Clear(tcp) = self else { return Err(io::Error::other("TLS within TLS")) };
         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
         let stream = tls.connect(name, tcp).await?;
         Ok(Stream::Tls(Box::new(Tls { stream, bare: Arc::clone(bare), is_counted: false })))
@@ -279,7 +281,7 @@ mod tests {
         let tcp = TcpStream::connect(listener.local_addr().expect("it is bound")).await.expect("it listens");
         let (tls, bare) = (connector(b"http/1.1").expect("a connector"), Arc::default());
         let serve = async { acceptor().accept(listener.accept().await.expect("a client comes").0).await };
-        let (server, client) = tokio::join!(serve, Stream::with_tls(tcp, &tls, &bare));
+        let (server, client) = tokio::join!(serve, Stream::Clear(tcp).with_tls(&tls, &bare));
         let mut client = client.expect("a handshake");
         arrived(&mut client).await;
         (server.expect("a handshake"), client, bare)

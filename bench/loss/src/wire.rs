@@ -34,6 +34,8 @@ pub(crate) struct Wire {
 pub(crate) struct Door<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<&'a TlsConnector>,
+    /// Looks for FIN before the ClientHello.
+    pub(crate) looks: bool,
     /// Takes little at a time: a small receive buffer, and segments as small as Ethernet's, which keep the server's send
     /// buffer small too.
     pub(crate) is_narrow: bool,
@@ -46,6 +48,8 @@ pub(crate) enum NotOpened {
     Reset,
     /// Neither established nor refused: a SYN that nobody answers.
     Hung,
+    /// FIN was there before anything was sent: a busy client comes late to its own connection.
+    AtRest,
     /// Established, and the TLS handshake came to nothing so long after it began.
     Handshake(Answer, Duration),
     /// Our own trouble, such as no free port.
@@ -86,11 +90,20 @@ impl Wire {
             }
             Err(_) => return Err(NotOpened::Hung),
         };
+        Wire::begin(tcp, door).await
+    }
+
+    /// On a connection that is established.
+    async fn begin(tcp: TcpStream, door: &Door<'_>) -> Result<Self, NotOpened> {
         let _as_it_is = tcp.set_nodelay(true);
+        let mut tcp = Stream::Clear(tcp);
+        if door.tls.is_some() && door.looks && tcp.look() == Look::Fin {
+            return Err(NotOpened::AtRest);
+        }
         let begun = Instant::now();
         let stream = match door.tls {
-            None => Stream::Clear(tcp),
-            Some(tls) => match timeout(PATIENCE, Stream::with_tls(tcp, tls, door.bare)).await {
+            None => tcp,
+            Some(tls) => match timeout(PATIENCE, tcp.with_tls(tls, door.bare)).await {
                 Ok(Ok(stream)) => stream,
                 // rustls's word for an alert, or for bytes that are no TLS.
                 Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
@@ -276,7 +289,7 @@ mod tests {
             stream.write_all(bytes).await.expect("it reads");
         };
         let ask = async {
-            let door = Door { address, tls: None, is_narrow: false, bare: &Arc::default() };
+            let door = Door { address, tls: None, looks: true, is_narrow: false, bare: &Arc::default() };
             let Ok(mut wire) = Wire::open(&door).await else { panic!("it listens") };
             wire.response().await
         };
@@ -289,6 +302,31 @@ mod tests {
         assert_eq!(response, Ok(Response { status: 200, close: true, body: b"ok".to_vec() }));
         let response = response_to(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").await;
         assert_eq!(response, Ok(Response { status: 200, close: false, body: b"ok".to_vec() }));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ended_before_its_handshake_had_nothing_to_lose() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let tls = crate::stream::connector(b"http/1.1").expect("a connector");
+        let serve = async {
+            drop(listener.accept().await.expect("a client comes"));
+            drop(listener.accept().await.expect("another one comes"));
+        };
+        let come = async {
+            // Late to its own connection: the server's turn comes between the connect and the look.
+            let door = Door { address, tls: Some(&tls), looks: true, is_narrow: false, bare: &Arc::default() };
+            let tcp = connect(&door).await.expect("it listens");
+            tcp.readable().await.expect("FIN comes");
+            let looking = Wire::begin(tcp, &door).await;
+            let door = Door { looks: false, ..door };
+            let tcp = connect(&door).await.expect("it listens");
+            tcp.readable().await.expect("FIN comes");
+            (looking, Wire::begin(tcp, &door).await)
+        };
+        let (_, (looking, blind)) = tokio::join!(serve, come);
+        assert!(matches!(looking, Err(NotOpened::AtRest)));
+        assert!(matches!(blind, Err(NotOpened::Handshake(Answer::None(_), _))));
     }
 
     #[tokio::test]
