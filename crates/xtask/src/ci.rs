@@ -29,6 +29,13 @@ const STEPS: &[Step] = &[
         env: &[],
         tool: Some(Tool { probe: "nextest", install: "cargo install --locked cargo-nextest" }),
     },
+    // What threads do at the same instant. Built apart, because the cfg changes every crate.
+    Step {
+        name: "shuttle",
+        command: "cargo test --package glidepath --lib --target-dir target/shuttle interleavings",
+        env: &[("RUSTFLAGS", "--cfg shuttle")],
+        tool: None,
+    },
     Step {
         name: "target",
         command: "cargo build --release --package glidepath --example target",

@@ -13,9 +13,10 @@
 //! - hyper has no limit for a preface, a GOAWAY's round trip or a peer that stays: the timers are here.
 
 mod body;
-mod detect;
+pub(crate) mod detect;
 mod entry;
-mod frames;
+pub(crate) mod events;
+pub(crate) mod frames;
 mod goodbye;
 #[cfg(feature = "tls")]
 mod handshake;
@@ -23,7 +24,7 @@ mod io;
 mod linger;
 mod peer;
 mod registry;
-mod service;
+pub(crate) mod service;
 mod upgraded;
 
 use std::pin::Pin;
@@ -37,12 +38,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 pub use self::body::Body;
+pub(crate) use self::entry::End;
 pub use self::peer::PeerAddr;
 pub(crate) use self::registry::{Registry, Stage};
 pub use self::service::App;
 
 use self::detect::{Protocol, detect};
-use self::entry::{End, Entry, Nudge, State};
+use self::entry::{Entry, Nudge, State};
 use self::io::Io;
 use self::linger::{Patience, turnaround};
 use self::service::Tracked;
@@ -131,7 +133,7 @@ impl Next {
 impl<A: App> Connection<A> {
     #[cfg(not(feature = "tls"))]
     pub(crate) fn new(socket: Socket, app: A, registry: &Arc<Registry>) -> Self {
-        let entry = registry.enter(&socket);
+        let entry = registry.enter(|| socket.peer());
         Self::begin(Life::Fresh { stream: socket.into(), app, first: BytesMut::new() }, entry)
     }
 
@@ -142,7 +144,7 @@ impl<A: App> Connection<A> {
         app: A,
         registry: &Arc<Registry>,
     ) -> Self {
-        let entry = registry.enter(&socket);
+        let entry = registry.enter(|| socket.peer());
         Self::begin(handshake::first_life(socket.into(), tls, app), entry)
     }
 
@@ -574,6 +576,11 @@ impl<A: App> Drop for Connection<A> {
             self.entry.leave(self.cut_end());
         }
     }
+}
+
+#[cfg(all(test, shuttle))]
+mod tests {
+    mod interleavings;
 }
 
 /// Empty lines before a request line are none (RFC 9112, section 2.2).

@@ -175,7 +175,7 @@ pub(crate) fn idle_5_a_half_sent_head_that_never_completes_ends_with_408() {
 /// "10 000 connections at rest end in bounded CPU, in time linear in their number": 2 000 of them, to be kind to other
 /// tests; and 500, for the proportion.
 #[test]
-fn idle_6_many_connections_at_rest_end_in_proportion() {
+pub(crate) fn idle_6_many_connections_at_rest_end_in_proportion() {
     let Some(many) = room_for_connections(2000) else {
         return skipped("not enough file descriptors");
     };
