@@ -106,6 +106,7 @@ pub(crate) struct Entry {
     body_open: AtomicBool,
     /// The last request was HTTP/1.0: the end of its answer may be told by nothing but the end of the connection.
     ends_with_fin: AtomicBool,
+    untold: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -167,6 +168,7 @@ impl Entry {
             asked: AtomicU64::new(0),
             body_open: AtomicBool::new(false),
             ends_with_fin: AtomicBool::new(false),
+            untold: AtomicBool::new(false),
             inner: Mutex::default(),
         }
     }
@@ -211,8 +213,35 @@ impl Entry {
         self.asked.load(Relaxed)
     }
 
+    /// Its client was not told of the end, but has been served: it may stay for as long as others hold up the end.
+    ///
+    /// True while they do. Its task is woken when they do no longer.
+    pub(crate) fn stay_untold(&self) -> bool {
+        if !self.is_untold() {
+            self.registry.count_untold(self, true);
+        }
+        !self.registry.is_only_untold()
+    }
+
+    pub(super) fn is_untold(&self) -> bool {
+        self.untold.load(Relaxed)
+    }
+
+    /// What it was before.
+    pub(super) fn set_untold(&self, untold: bool) -> bool {
+        self.untold.swap(untold, Relaxed)
+    }
+
+    /// The drain took from the client what it had asked for: it will ask again, as if it had asked now.
+    pub(super) fn ask_again(&self) {
+        self.asked.store(coarse_millis(), Relaxed);
+    }
+
     /// Bytes have come from the client.
     pub(crate) fn heard(&self) {
+        if self.is_untold() {
+            self.registry.count_untold(self, false);
+        }
         if matches!(self.state(), State::Fresh | State::Idle | State::Rest) {
             self.set_state(State::Head);
         }

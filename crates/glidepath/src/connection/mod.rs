@@ -406,12 +406,14 @@ impl<A: App> Connection<A> {
             let turn = plan.spread.mul_f64(self.entry.place());
             return plan.quiet.saturating_sub(ago(since)).max(turn.saturating_sub(ago(drain_began)));
         }
-        // A response whose head left before the drain and whose end in it: its client was not told. It gets what is left of
-        // the window in which the drain waits for others too, or else the time to hear of the end and to react, and no
-        // more: the process waits for it (REQ-9).
+        // A response whose head left before the drain and whose end in it: its client was not told. While others hold up the
+        // end it has its quiet window. When it is all that the process waits for, it gets the time to hear of the end and
+        // to react, and no more (REQ-9).
+        if matches!(self.life, Life::Rest { .. }) && self.entry.stay_untold() {
+            return plan.quiet.saturating_sub(ago(since));
+        }
         let reaction = self.socket().map_or(Duration::ZERO, turnaround);
-        let asked = self.entry.asked().max(drain_began);
-        plan.quiet.saturating_sub(ago(asked)).max(reaction.saturating_sub(ago(since)))
+        plan.quiet.saturating_sub(ago(self.entry.asked())).max(reaction.saturating_sub(ago(since)))
     }
 
     /// Takes the socket back from hyper, which is between two requests. `None` if there was more than met the eye: then

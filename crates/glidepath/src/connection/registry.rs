@@ -17,8 +17,8 @@ use super::entry::{End, Entry};
 use crate::os::coarse_millis;
 use crate::plan::Plan;
 use crate::report::{self, Running};
-use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use crate::sync::{Mutex, lock};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// What the lifecycle asks of all connections. Only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +58,10 @@ pub(crate) struct Registry {
     drain_began: AtomicU64,
     /// Requests are to bear their peer's address.
     keeps_peers: AtomicBool,
+    /// How many of `entries`, with which it is locked, are at rest with an untold client: see [`Entry::stay_untold`].
+    untold: AtomicUsize,
+    /// All of them are.
+    only_untold: AtomicBool,
     changed: Arc<Notify>,
 }
 
@@ -80,6 +84,8 @@ impl Registry {
             plan: Mutex::new(*plan),
             drain_began: AtomicU64::new(0),
             keeps_peers: AtomicBool::new(false),
+            untold: AtomicUsize::new(0),
+            only_untold: AtomicBool::new(false),
             changed,
         })
     }
@@ -163,10 +169,44 @@ impl Registry {
         let removed = entries.remove(entry.key());
         let last = entries.is_empty();
         removed.close(end, &mut lock(&self.ended));
-        drop(entries);
+        if removed.is_untold() {
+            self.untold.fetch_sub(1, Relaxed);
+        }
+        self.hurry_untold(entries);
         if last {
             self.changed.notify_one();
         }
+    }
+
+    pub(super) fn count_untold(&self, entry: &Entry, untold: bool) {
+        let entries = lock(&self.entries);
+        if entry.set_untold(untold) != untold {
+            if untold {
+                self.untold.fetch_add(1, Relaxed);
+            } else {
+                self.untold.fetch_sub(1, Relaxed);
+            }
+            self.hurry_untold(entries);
+        }
+    }
+
+    /// Whether only untold clients hold up the end.
+    pub(super) fn is_only_untold(&self) -> bool {
+        self.only_untold.load(Relaxed)
+    }
+
+    /// Wakes those with untold clients, once, when only they are left.
+    fn hurry_untold(&self, entries: MutexGuard<'_, Slab<Arc<Entry>>>) {
+        let untold = self.untold.load(Relaxed);
+        if untold == 0 {
+            return;
+        }
+        let only = untold == entries.len();
+        if self.only_untold.swap(only, Relaxed) || !only {
+            return;
+        }
+        let entries: Vec<_> = entries.iter().map(|(_, entry)| Arc::clone(entry)).collect();
+        entries.iter().for_each(|entry| entry.wake());
     }
 
     pub(super) fn name_cut(&self, running: Running) {

@@ -353,8 +353,9 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
         if this.events.is_between() && this.events_end.is_some_and(|end| stage >= end) {
-            // A proper end of body: the client connects again, to whoever is there next.
+            // A proper end of body: the client asks again, whoever is there next.
             if let Some(guard) = this.guard {
+                guard.entry.ask_again();
                 guard.end = RequestEnd::Answered;
             }
             this.inner.set(None);

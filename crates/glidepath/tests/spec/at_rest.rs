@@ -60,6 +60,47 @@ pub(crate) fn idle_2_after_a_stream_that_the_signal_ended_the_next_request_is_an
     server.exit().assert_code(0);
 }
 
+/// The same after a stream that the drain waited for: its head left too early to say close.
+#[test]
+pub(crate) fn idle_2_after_a_stream_the_next_request_is_answered_while_others_hold_the_end() {
+    let server = Start::target().start();
+    let mut busy = Client::connect(server.address());
+    busy.get("/sleep?ms=2500").until_read();
+    let mut client = untold(&server);
+    assert!(client.stays_silent_for(ms(200)), "closed under a client that was not told");
+    client.get("/");
+    client.response().assert_is(200, "ok").assert_says_close();
+    assert_eq!(client.end(), End::Fin);
+    busy.response().assert_is(200, "slept");
+    server.exit().assert_code(0);
+}
+
+/// Its other side: by itself such a client holds nothing up.
+#[test]
+pub(crate) fn idle_2_after_a_stream_a_client_holds_nothing_by_itself() {
+    let server = Start::target().start();
+    let mut client = untold(&server);
+    let ended = Instant::now();
+    assert_eq!(client.end(), End::Fin);
+    let exit = server.exit();
+    exit.assert_code(0);
+    let gap = exit.at.saturating_duration_since(ended);
+    assert!(gap < QUIET / 2, "{gap:?} from the stream's end to the exit");
+}
+
+/// A client whose stream was asked for longer ago than the quiet window, and ended after the signal.
+fn untold(server: &Process) -> Client {
+    let mut client = Client::connect(server.address());
+    client.get("/stream?chunks=10&ms=100");
+    client.head();
+    for _ in 0..7 {
+        client.chunk().expect("the control: without a signal it does not end");
+    }
+    server.terminate();
+    while client.chunk().is_some() {}
+    client
+}
+
 /// The control: without the signal, the answer does not say close, and the connection stays.
 #[test]
 pub(crate) fn idle_2_without_a_signal_the_connection_stays() {

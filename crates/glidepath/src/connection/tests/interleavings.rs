@@ -112,6 +112,55 @@ async fn end_of<B: http_body::Body<Data = Bytes, Error: Into<service::BoxError>>
     }
 }
 
+/// At rest with a client that was not told, as `quiet_left` sees it: stays while others hold up the end, and asks again
+/// when it is woken.
+async fn waits_untold(entry: Arc<Entry>) {
+    let mut registered = false;
+    poll_fn(|cx| {
+        if !std::mem::replace(&mut registered, true) {
+            entry.register(cx.waker());
+        }
+        if entry.stay_untold() { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    entry.leave(End::AtRest);
+}
+
+#[test]
+fn untold_clients_are_let_go_when_the_last_of_the_others_leaves() {
+    explore(|| {
+        let (registry, changed) = registry();
+        let (first, second, other) = (registry.enter(|| None), registry.enter(|| None), registry.enter(|| None));
+        let untold = [spawn(waits_untold(first)), spawn(waits_untold(second))];
+        let leaving = thread::spawn(move || other.leave(End::Finished));
+        wait_until_empty(&registry, &changed);
+        assert_eq!(ended(&registry).at_rest, 2);
+        leaving.join().unwrap();
+        for task in untold {
+            block_on(task).unwrap();
+        }
+    });
+}
+
+#[test]
+fn an_untold_client_that_asks_again_holds_the_others_no_less() {
+    explore(|| {
+        let (registry, changed) = registry();
+        let (waits, asks) = (registry.enter(|| None), registry.enter(|| None));
+        asks.set_state(State::Rest);
+        let waits = spawn(waits_untold(waits));
+        let asking = thread::spawn(move || {
+            asks.stay_untold();
+            asks.heard();
+            asks.leave(End::Finished);
+        });
+        wait_until_empty(&registry, &changed);
+        asking.join().unwrap();
+        block_on(waits).unwrap();
+        assert_eq!(ended(&registry).at_rest, 1);
+    });
+}
+
 #[test]
 fn who_comes_as_the_drain_begins_is_told() {
     explore(|| {
@@ -253,7 +302,7 @@ fn a_handler_that_lets_go_as_the_drain_begins_is_not_waited_for() {
         let (registry, changed) = registry();
         let (socket, _peer) = sockets();
         let wire = Wire::new(socket.into(), Upgrade::Raw);
-        let life: Life<axum::Router> = Life::Upgraded { wire: wire.clone(), since: None };
+        let life: Life<axum::Router> = Life::Upgraded { wire: wire.clone(), goodbye: Goodbye::default() };
         let serving = spawn(Connection::begin(life, registry.enter(|| None)));
         let handling = thread::spawn(move || wire.drop_handlers_end());
         registry.set_stage(Stage::Drain);
