@@ -3,7 +3,6 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::admin::{Admin, Probes};
@@ -14,6 +13,7 @@ use crate::lifecycle::Lifecycle;
 use crate::listener::{Acceptor, Listener};
 use crate::plan::Plan;
 use crate::report::Report;
+use crate::sync::atomic::Ordering;
 
 /// A server that has not started. Await it: it serves until the end, and gives the [`Report`].
 ///

@@ -1,20 +1,21 @@
 //! What is known of one open connection. The invariants are at the top of `registry.rs`.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use http::{Method, Uri};
 use slab::Slab;
 
-use super::registry::{Ended, Registry, Stage, lock};
+use super::registry::{Ended, Registry, Stage};
 use super::upgraded::{Upgrade, Wire};
 use crate::os::coarse_millis;
 use crate::plan::Plan;
 use crate::report::{self, Kind, Running};
 use crate::stream::Stream;
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use crate::sync::{Mutex, lock};
 
 /// Where a connection is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,9 +14,10 @@
 
 mod alarm;
 mod body;
-mod detect;
+pub(crate) mod detect;
 mod entry;
-mod frames;
+pub(crate) mod events;
+pub(crate) mod frames;
 mod goodbye;
 #[cfg(feature = "tls")]
 mod handshake;
@@ -24,7 +25,7 @@ mod io;
 mod linger;
 mod peer;
 mod registry;
-mod service;
+pub(crate) mod service;
 mod tunnel;
 mod upgraded;
 
@@ -39,13 +40,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 pub use self::body::Body;
+pub(crate) use self::entry::End;
 pub use self::peer::PeerAddr;
 pub(crate) use self::registry::{Registry, Stage};
 pub use self::service::App;
 
 use self::alarm::Alarm;
 use self::detect::{Protocol, detect};
-use self::entry::{End, Entry, Nudge, State};
+use self::entry::{Entry, Nudge, State};
 use self::goodbye::Goodbye;
 use self::io::Io;
 use self::linger::{Patience, turnaround};
@@ -135,7 +137,7 @@ impl Next {
 impl<A: App> Connection<A> {
     #[cfg(not(feature = "tls"))]
     pub(crate) fn new(socket: Socket, app: A, registry: &Arc<Registry>) -> Self {
-        let entry = registry.enter(&socket);
+        let entry = registry.enter(|| socket.peer());
         Self::begin(Life::Fresh { stream: socket.into(), app, first: BytesMut::new() }, entry)
     }
 
@@ -146,7 +148,7 @@ impl<A: App> Connection<A> {
         app: A,
         registry: &Arc<Registry>,
     ) -> Self {
-        let entry = registry.enter(&socket);
+        let entry = registry.enter(|| socket.peer());
         Self::begin(handshake::first_life(socket.into(), tls, app), entry)
     }
 
@@ -404,10 +406,12 @@ impl<A: App> Connection<A> {
             let turn = plan.spread.mul_f64(self.entry.place());
             return plan.quiet.saturating_sub(ago(since)).max(turn.saturating_sub(ago(drain_began)));
         }
-        // A response whose head left before the drain and whose end in it: its client was not told. It gets the time to
-        // hear of the end and to react, and no more: the process waits for it (REQ-9).
+        // A response whose head left before the drain and whose end in it: its client was not told. It gets what is left of
+        // the window in which the drain waits for others too, or else the time to hear of the end and to react, and no
+        // more: the process waits for it (REQ-9).
         let reaction = self.socket().map_or(Duration::ZERO, turnaround);
-        plan.quiet.saturating_sub(ago(self.entry.asked())).max(reaction.saturating_sub(ago(since)))
+        let asked = self.entry.asked().max(drain_began);
+        plan.quiet.saturating_sub(ago(asked)).max(reaction.saturating_sub(ago(since)))
     }
 
     /// Takes the socket back from hyper, which is between two requests. `None` if there was more than met the eye: then
@@ -570,6 +574,11 @@ impl<A: App> Drop for Connection<A> {
             self.entry.leave(self.cut_end());
         }
     }
+}
+
+#[cfg(all(test, shuttle))]
+mod tests {
+    mod interleavings;
 }
 
 /// Empty lines before a request line are none (RFC 9112, section 2.2).

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -25,9 +25,10 @@ use tokio::time::timeout;
 
 use super::alarm::Alarm;
 use super::goodbye::{Farewell, Goodbye};
-use super::registry::lock;
+
 use super::service::Guard;
 use super::upgraded::{Upgrade, Wire};
+use crate::sync::{Mutex, lock};
 
 /// When both sides have said Close, how long the peer has for the end of its side of the stream. Then it is told that nobody
 /// reads on (RFC 9113, section 8.1), which it may take for an error.

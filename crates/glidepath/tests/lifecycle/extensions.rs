@@ -19,12 +19,14 @@ async fn who(request: Request<Body>) -> String {
 async fn ask(lifecycle: &Lifecycle, app: Router, set: impl FnOnce(Server) -> Server) -> (Vec<String>, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let serving = Serving::start(set(lifecycle.serve(listener, app)));
-    let mut client = TcpStream::connect(address).await.unwrap();
-    let own = client.local_addr().unwrap().to_string();
+    let serving = Serving::start(set(lifecycle.serve(over_tls::listen(listener), app)));
+    let socket = TcpStream::connect(address).await.unwrap();
+    let own = socket.local_addr().unwrap().to_string();
+    let mut client = over_tls::speak(socket).await;
     let mut answers = Vec::new();
     for _ in 0..2 {
         client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+        client.flush().await.unwrap();
         let mut answer = vec![0; 4096];
         let n = client.read(&mut answer).await.unwrap();
         let answer = String::from_utf8_lossy(&answer[..n]).into_owned();
@@ -45,7 +47,7 @@ async fn the_peers_address_is_there_when_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn req_11_a_handler_finds_the_drain_in_its_request() {
+pub(crate) async fn req_11_a_handler_finds_the_drain_in_its_request() {
     let lifecycle = Lifecycle::without_signals();
     let handler = |Extension(drain): Extension<Drain>| async move { drain.is_draining().to_string() };
     let app = Router::new().route("/", get(handler)).layer(DrainLayer::new(lifecycle.drain()));

@@ -5,6 +5,7 @@ mod drain;
 mod ends;
 mod extensions;
 mod hooks;
+mod over_tls;
 mod probes;
 mod requests;
 mod tasks;

@@ -15,6 +15,7 @@ mod listener;
 mod readiness;
 mod signals;
 mod slow_clients;
+mod slow_link;
 mod support;
 mod tls;
 mod upgraded;

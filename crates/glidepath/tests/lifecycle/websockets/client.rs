@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::libraries::{CLOSE, spawn};
-use crate::{secs, tls};
+use crate::{over_tls, secs};
 
 pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -33,7 +33,7 @@ pub(super) enum Over {
 
 impl Over {
     pub(super) fn all() -> [Self; 3] {
-        let (server, client) = tls::configs();
+        let (server, client) = over_tls::configs();
         [Self::Http1, Self::Http2, Self::Tls(Arc::new(server), Arc::new(client))]
     }
 
