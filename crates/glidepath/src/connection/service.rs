@@ -135,7 +135,7 @@ impl Guard {
         self.entry.stage() >= Stage::Answer
     }
 
-    pub(super) fn answered(&mut self) {
+    pub(super) fn answered(mut self) {
         self.end = RequestEnd::Answered;
     }
 }

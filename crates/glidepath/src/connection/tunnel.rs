@@ -66,7 +66,7 @@ impl Tunnel {
     }
 
     /// Waits for the stream, and sees it to its end.
-    async fn carry(self: Box<Self>, mut guard: Guard) {
+    async fn carry(self: Box<Self>, guard: Guard) {
         // Where the answer did not get out, the handler's `OnUpgrade` fails as this one does.
         let Ok(stream) = self.stream.await else { return };
         let wire = Wire::new(TokioIo::new(stream), self.upgrade);
@@ -82,11 +82,12 @@ impl Tunnel {
             }
         })
         .await;
+        // Before the stream ends: with it the connection may, and that counts what is not answered then as abandoned.
+        guard.answered();
         let heard = wire.heard_goodbye();
         if let Some(stream) = wire.take_back().filter(|_| heard) {
             let _unanswered = timeout(LINGER, end(stream)).await;
         }
-        guard.answered();
     }
 }
 
