@@ -135,6 +135,21 @@ pub(crate) fn lis_3_a_handshake_that_is_under_way_at_the_seal_is_served() {
     });
 }
 
+/// Whom the seal waits for (as the control shows, clients from afar make it last) does not hold up the deadline.
+#[test]
+fn end_1_the_deadline_holds_while_the_listener_is_being_sealed() {
+    over_a_slow_link(ONE_WAY, |_| {
+        for (grace, expected) in [("10", ms(900)..ms(1500)), ("0.3", ms(250)..ms(800))] {
+            let server = Start::target().set("GRACE", grace).start();
+            let signal = server.terminate();
+            let exit = server.exit();
+            exit.assert_code(0);
+            let took = exit.at - signal;
+            assert!(expected.contains(&took), "exit {took:?} after the signal, of a grace period of {grace} s");
+        }
+    });
+}
+
 /// "RST never": not one packet with it leaves the server in an end with clients of every kind.
 #[test]
 pub(crate) fn idle_1_no_rst_leaves_in_an_end_under_load() {
