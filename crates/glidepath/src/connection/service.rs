@@ -1,5 +1,6 @@
 //! The app as hyper calls it: counted, named, told of the end, safe against panics.
 
+use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,8 +16,10 @@ use tower_service::Service;
 
 use super::body::Body;
 use super::entry::{Entry, RequestEnd};
+use super::events;
 use super::peer::PeerAddr;
 use super::registry::Stage;
+use super::tunnel::Tunnel;
 use super::upgraded::Upgrade;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -88,13 +91,15 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
         if let Some(address) = self.entry.peer() {
             PeerAddr(address).put_into(request.extensions_mut());
         }
+        let tunnel = Tunnel::dig(&mut request);
         let key = self.entry.begin(&request);
         TrackedCall {
             http1: request.version() != Version::HTTP_2,
             bodiless: request.method() == Method::HEAD,
             connect: request.method() == Method::CONNECT,
+            tunnel,
             grpc: request.version() == Version::HTTP_2 && is_of(request.headers(), b"application/grpc"),
-            guard: Some(Guard { entry: Arc::clone(&self.entry), key, waits: false, end: RequestEnd::Abandoned }),
+            guard: Some(Guard::new(&self.entry, key)),
             call: Call::Waiting {
                 app: self.app.clone(),
                 request: Some(request.map(|body| Body::new(body, &self.entry))),
@@ -104,24 +109,34 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
 }
 
 /// A request in flight; dropped when the app is done with it.
-struct Guard {
-    entry: Arc<Entry>,
-    key: usize,
+pub(super) struct Guard {
+    pub(super) entry: Arc<Entry>,
+    pub(super) key: usize,
     waits: bool,
     end: RequestEnd,
 }
 
 impl Guard {
-    /// Makes sure that the deadline wakes whoever polls this.
-    fn wait(&mut self, cx: &Context<'_>) {
+    pub(super) fn new(entry: &Arc<Entry>, key: usize) -> Self {
+        Self { entry: Arc::clone(entry), key, waits: false, end: RequestEnd::Abandoned }
+    }
+
+    /// Makes sure that the deadline wakes whoever polls this. Gives the stage as it is after that: one that came before
+    /// has woken nobody.
+    fn wait(&mut self, cx: &Context<'_>) -> Stage {
         if !self.waits {
             self.waits = true;
             self.entry.wait(self.key, cx.waker());
         }
+        self.entry.stage()
     }
 
     fn is_over(&self) -> bool {
         self.entry.stage() >= Stage::Answer
+    }
+
+    pub(super) fn answered(&mut self) {
+        self.end = RequestEnd::Answered;
     }
 }
 
@@ -138,6 +153,7 @@ pin_project! {
         http1: bool,
         bodiless: bool,
         connect: bool,
+        tunnel: Option<Box<Tunnel>>,
         grpc: bool,
         guard: Option<Guard>,
         #[pin]
@@ -208,13 +224,10 @@ impl<A: App> Future for TrackedCall<A> {
                 guard.entry.panicked();
                 empty(StatusCode::INTERNAL_SERVER_ERROR)
             }
-            Poll::Pending if guard.is_over() => {
+            Poll::Pending if guard.wait(cx) < Stage::Answer => return Poll::Pending,
+            Poll::Pending => {
                 guard.end = RequestEnd::Cut;
                 if *this.grpc { grpc_unavailable() } else { unavailable() }
-            }
-            Poll::Pending => {
-                guard.wait(cx);
-                return Poll::Pending;
             }
         };
         let status = response.status();
@@ -231,12 +244,16 @@ impl<A: App> Future for TrackedCall<A> {
             || status == StatusCode::NOT_MODIFIED;
         let events_end = is_of(response.headers(), b"text/event-stream")
             .then(|| if guard.entry.registry().plan().events_to_deadline { Stage::Answer } else { Stage::Drain });
-        // In gRPC-Web the trailers are part of the body, and only the app knows where in it they may stand.
-        let grpc = *this.grpc
-            && is_of(response.headers(), b"application/grpc")
-            && !is_of(response.headers(), b"application/grpc-web");
-        let guard = this.guard.take();
-        Poll::Ready(Ok(response.map(|inner| TrackedBody { inner, guard, bodiless, events_end, between: true, grpc })))
+        // Not gRPC-Web: there the trailers are part of the body, and only the app knows where in it they may stand.
+        let grpc = *this.grpc && is_of(response.headers(), b"application/grpc");
+        let guard = match (this.guard.take(), this.tunnel.take()) {
+            (Some(guard), Some(tunnel)) if status.is_success() => {
+                tunnel.open(guard);
+                None
+            }
+            (guard, _) => guard,
+        };
+        Poll::Ready(Ok(response.map(|inner| TrackedBody::new(inner, guard, bodiless, events_end, grpc))))
     }
 }
 
@@ -276,10 +293,12 @@ fn grpc_trailers() -> HeaderMap {
 }
 
 /// Whether the content type is `kind`, whatever its parameters or suffix.
-fn is_of(headers: &HeaderMap, kind: &[u8]) -> bool {
-    let begins =
-        |value: &HeaderValue| value.as_bytes().get(..kind.len()).is_some_and(|is| is.eq_ignore_ascii_case(kind));
-    headers.get(CONTENT_TYPE).is_some_and(begins)
+pub(crate) fn is_of(headers: &HeaderMap, kind: &[u8]) -> bool {
+    let is_kind = |value: &HeaderValue| {
+        let Some((is, rest)) = value.as_bytes().split_at_checked(kind.len()) else { return false };
+        is.eq_ignore_ascii_case(kind) && matches!(rest.first(), None | Some(b';' | b'+' | b' ' | b'\t'))
+    };
+    headers.get(CONTENT_TYPE).is_some_and(is_kind)
 }
 
 pin_project! {
@@ -292,8 +311,7 @@ pin_project! {
         bodiless: bool,
         // `text/event-stream`: from when on it is ended, between two events.
         events_end: Option<Stage>,
-        // The last bytes ended an event.
-        between: bool,
+        events: events::Follower,
         // A gRPC response: its end says how the call ended.
         grpc: bool,
     }
@@ -311,6 +329,16 @@ pin_project! {
 }
 
 impl<B: http_body::Body> TrackedBody<B> {
+    pub(super) fn new(
+        inner: Option<B>,
+        guard: Option<Guard>,
+        bodiless: bool,
+        events_end: Option<Stage>,
+        grpc: bool,
+    ) -> Self {
+        Self { inner, guard, bodiless, events_end, events: events::Follower::default(), grpc }
+    }
+
     fn stage(&self) -> Stage {
         self.guard.as_ref().map_or(Stage::Serve, |guard| guard.entry.stage())
     }
@@ -324,7 +352,7 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
         let stage = self.stage();
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-        if *this.between && this.events_end.is_some_and(|end| stage >= end) {
+        if this.events.is_between() && this.events_end.is_some_and(|end| stage >= end) {
             // A proper end of body: the client connects again, to whoever is there next.
             if let Some(guard) = this.guard {
                 guard.end = RequestEnd::Answered;
@@ -334,8 +362,8 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
         }
         match inner.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                if this.events_end.is_some() {
-                    *this.between = frame.data_ref().is_none_or(|data| ends_event(data.chunk()));
+                if let Some(data) = frame.data_ref().filter(|_| this.events_end.is_some()) {
+                    follow(this.events, data);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -346,19 +374,20 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
                 }
                 Poll::Ready(None)
             }
-            Poll::Pending if stage >= Stage::Answer => {
-                if let Some(guard) = this.guard {
-                    guard.end = RequestEnd::Cut;
-                }
-                if *this.grpc {
-                    this.inner.set(None);
-                    return Poll::Ready(Some(Ok(Frame::trailers(grpc_trailers()))));
-                }
-                Poll::Ready(Some(Err("cut at the end of the grace period".into())))
-            }
             Poll::Pending => {
-                if let Some(guard) = this.guard {
-                    guard.wait(cx);
+                let Some(guard) = this.guard else { return Poll::Pending };
+                let now = guard.wait(cx);
+                if now >= Stage::Answer {
+                    guard.end = RequestEnd::Cut;
+                    if *this.grpc {
+                        this.inner.set(None);
+                        return Poll::Ready(Some(Ok(Frame::trailers(grpc_trailers()))));
+                    }
+                    return Poll::Ready(Some(Err("cut at the end of the grace period".into())));
+                }
+                if now > stage {
+                    // Events may have to end.
+                    cx.waker().wake_by_ref();
                 }
                 Poll::Pending
             }
@@ -374,7 +403,12 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
     }
 }
 
-/// Whether an event of an event stream ends here: with an empty line (HTML, section 9.2.5).
-fn ends_event(data: &[u8]) -> bool {
-    [&b"\n\n"[..], b"\r\n\r\n", b"\r\r"].iter().any(|end| data.ends_with(end))
+/// Follows events through data that may be in several places.
+fn follow(events: &mut events::Follower, data: &impl Buf) {
+    let mut places = [IoSlice::new(&[]); 8];
+    let n = data.chunks_vectored(&mut places);
+    places[..n].iter().for_each(|place| events.follow(place));
+    if places[..n].iter().map(|place| place.len()).sum::<usize>() < data.remaining() {
+        events.skip();
+    }
 }

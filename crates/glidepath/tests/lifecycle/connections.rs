@@ -36,6 +36,16 @@ async fn ask(address: std::net::SocketAddr, head: &str) -> Client {
     client
 }
 
+/// Asks over HTTP/2, and gives what the answer will be.
+async fn ask_http2(address: std::net::SocketAddr, content_type: &str) -> h2::client::ResponseFuture {
+    let (client, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
+    #[expect(clippy::disallowed_methods, reason = "the client's own end")]
+    tokio::spawn(connection);
+    let request = axum::http::Request::get(format!("http://{address}/"));
+    let request = request.header(header::CONTENT_TYPE, content_type).body(()).unwrap();
+    client.ready().await.unwrap().send_request(request, true).unwrap().0
+}
+
 /// Reads until `end` has come, or the stream has ended.
 async fn read_to(client: &mut Client, end: &[u8]) -> Vec<u8> {
     let mut read = Vec::new();
@@ -107,6 +117,56 @@ pub(crate) async fn sse_1_event_streams_go_on_to_the_deadline_where_that_is_set(
         let report = serving.report().await;
         assert_eq!(report.outcome, Outcome::Clean, "{report}");
     }
+}
+
+/// "ended at an event boundary": one that is not at the end of what was written at once. The control is an event without
+/// the empty line that ends it: that is waited for, and cut.
+#[tokio::test]
+async fn sse_1_an_event_that_is_written_in_pieces_ends_with_its_last() {
+    for (pieces, outcome) in [(["data: x\n", "\n"], Outcome::Clean), (["data: x\n", "id: 1\n"], Outcome::Cut)] {
+        let lifecycle = Lifecycle::without_signals();
+        let events = move || {
+            let pieces = pieces.map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes())));
+            futures_util::stream::iter(pieces).chain(futures_util::stream::pending())
+        };
+        let answer = move || async move {
+            ([(header::CONTENT_TYPE, "text/event-stream")], axum::body::Body::from_stream(events())).into_response()
+        };
+        let app = Router::new().route("/", get(answer));
+        let (serving, address) = serve(&lifecycle, app, |server| server.grace(ms(1000))).await;
+        let mut client = ask(address, "").await;
+        read_to(&mut client, format!("{}\r\n", pieces[1]).as_bytes()).await;
+        lifecycle.handle().begin();
+        let rest = read_to(&mut client, b"0\r\n\r\n").await;
+        assert_eq!(rest.ends_with(b"0\r\n\r\n"), outcome == Outcome::Clean, "{}", String::from_utf8_lossy(&rest));
+        assert_eq!(serving.report().await.outcome, outcome, "{pieces:?}");
+    }
+}
+
+/// "at the drain": also one that begins to wait in the very instant in which the drain begins, when nobody is there yet to be
+/// woken. On HTTP/2 it is polled by a task of its own.
+#[tokio::test]
+async fn sse_1_events_that_begin_to_wait_as_the_drain_begins_are_ended() {
+    let lifecycle = Lifecycle::without_signals();
+    let handle = lifecycle.handle();
+    let events = move || {
+        let handle = handle.clone();
+        let events = futures_util::stream::poll_fn(move |_| {
+            handle.begin();
+            std::task::Poll::<Option<std::io::Result<Bytes>>>::Pending
+        });
+        ([(header::CONTENT_TYPE, "text/event-stream")], axum::body::Body::from_stream(events))
+    };
+    let app = Router::new().route("/", get(async move || events().into_response()));
+    let (serving, address) = serve(&lifecycle, app, |server| server.grace(secs(6))).await;
+    let mut body = ask_http2(address, "text/plain").await.await.unwrap().into_body();
+    let ended = async {
+        while let Some(data) = body.data().await {
+            assert_eq!(data.expect("a proper end"), "");
+        }
+    };
+    timeout(secs(3), ended).await.expect("it ends at the drain, and not at the deadline");
+    assert_eq!(serving.report().await.outcome, Outcome::Clean);
 }
 
 async fn events() -> Response {
@@ -191,6 +251,8 @@ pub(crate) async fn ws_2_a_handler_says_goodbye_itself_first() {
     lifecycle.handle().begin();
     let close = read_to(&mut client, b"see you").await;
     assert_eq!(close, [&[0x88, 9, 0x0f, 0xa0][..], b"see you"].concat());
+    // Longer than it would take us to say it.
+    assert!(timeout(ms(500), client.read_u8()).await.is_err(), "one goodbye is enough");
     client.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x0f, 0xa0]).await.unwrap();
     assert_eq!(read_to(&mut client, b"no such thing").await, b"", "and nothing after it but FIN");
     let report = serving.report().await;
@@ -230,12 +292,7 @@ async fn h2_6_a_grpc_call_that_the_deadline_cuts_is_unavailable() {
         let lifecycle = Lifecycle::without_signals();
         let app = Router::new().route("/", get(std::future::pending::<&str>));
         let (serving, address) = serve(&lifecycle, app, |server| server.grace(ms(300))).await;
-        let (client, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
-        #[expect(clippy::disallowed_methods, reason = "the client's own end")]
-        tokio::spawn(connection);
-        let request =
-            axum::http::Request::get(format!("http://{address}/")).header("content-type", kind).body(()).unwrap();
-        let (answer, _) = client.ready().await.unwrap().send_request(request, true).unwrap();
+        let answer = ask_http2(address, kind).await;
         while lifecycle.handle().snapshot().running.is_empty() {
             tokio::task::yield_now().await;
         }

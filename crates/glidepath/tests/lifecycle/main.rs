@@ -10,6 +10,7 @@ mod probes;
 mod requests;
 mod tasks;
 mod tls;
+mod websockets;
 
 use std::future::pending;
 use std::sync::Arc;

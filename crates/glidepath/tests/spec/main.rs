@@ -6,6 +6,7 @@
 
 mod at_rest;
 mod background;
+mod browser;
 mod early_answers;
 mod ending;
 mod http2;

@@ -43,6 +43,13 @@ impl Start {
         Start { program: built_example(name), wrapper: Vec::new(), settings: vec![("PORT", "0".into())], unread: false }
     }
 
+    /// Another program, with its words.
+    pub(crate) fn command(words: &[&str]) -> Self {
+        let (last, first) = words.split_last().expect("a program");
+        let wrapper = first.iter().map(ToString::to_string).collect();
+        Start { program: last.into(), wrapper, settings: Vec::new(), unread: false }
+    }
+
     pub(crate) fn set(mut self, name: &'static str, value: impl ToString) -> Self {
         self.settings.retain(|(known, _)| *known != name);
         self.settings.push((name, value.to_string()));
@@ -355,6 +362,16 @@ impl Captured {
         let (text, _) =
             self.text.1.wait_timeout_while(text, Duration::from_secs(2), |text| !text.ended).expect("no reader panics");
         text.lines.clone()
+    }
+
+    /// The line of this number, counted from one, as soon as it is whole.
+    #[track_caller]
+    pub(crate) fn wait_for_line(&self, number: usize, bound: Duration) -> String {
+        let text = self.text.0.lock().expect("no reader panics");
+        let lacks = |text: &mut Text| text.lines.lines().count() < number && !text.ended;
+        let (text, _) = self.text.1.wait_timeout_while(text, bound, lacks).expect("no reader panics");
+        let line = text.lines.lines().nth(number - 1);
+        line.unwrap_or_else(|| panic!("no line {number} within {bound:?}:\n{}", text.lines)).to_owned()
     }
 
     /// The first line that contains `words`, as soon as it is there.
