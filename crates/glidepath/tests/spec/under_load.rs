@@ -134,10 +134,10 @@ fn connects_for_each_request(load: &Load) -> u64 {
     asks_on_new_connections(load, &http1::request("GET", "/", "connection: close\r\n"))
 }
 
-/// Is answered before its body was read. All of that fits the socket at once: a pause in it could be longer than the
+/// Is answered before its body was read. All of that is sent at once: a pause in it could be longer than the
 /// server's patience in the drain.
 fn uploads_what_nobody_reads(load: &Load) -> u64 {
-    const BODY: usize = 8 << 10;
+    const BODY: usize = 64 << 10;
     let head = http1::request("POST", "/task?ms=0", &format!("content-length: {BODY}\r\n"));
     asks_on_new_connections(load, &(head + &"x".repeat(BODY)))
 }
