@@ -18,4 +18,5 @@ mod slow_clients;
 mod slow_link;
 mod support;
 mod tls;
+mod under_load;
 mod upgraded;

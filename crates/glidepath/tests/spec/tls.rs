@@ -13,7 +13,7 @@ use crate::support::websocket::{CLOSE, WebSocket};
 use crate::support::*;
 use crate::{
     at_rest, background, early_answers, ending, http2, in_flight, listener, readiness, signals, slow_clients,
-    slow_link, upgraded,
+    slow_link, under_load, upgraded,
 };
 
 /// "close_notify before FIN": however a connection comes to its end. `End::Fin` over TLS is one behind a close_notify.
@@ -446,7 +446,7 @@ over_tls! {
     tls_3_idle_4_a_connection_that_has_long_been_silent_holds_nothing: at_rest::idle_4_a_connection_that_has_long_been_silent_holds_nothing,
     tls_3_idle_5_a_half_sent_head_is_answered_when_it_completes: at_rest::idle_5_a_half_sent_head_is_answered_when_it_completes,
     tls_3_idle_5_a_half_sent_head_that_never_completes_ends_with_408: at_rest::idle_5_a_half_sent_head_that_never_completes_ends_with_408,
-    tls_3_idle_1_no_rst_leaves_in_an_end_under_load: slow_link::idle_1_no_rst_leaves_in_an_end_under_load,
+    tls_3_idle_1_no_rst_leaves_in_an_end_under_load: under_load::idle_1_no_rst_leaves_in_an_end_under_load,
     tls_3_idle_7_a_request_that_crosses_the_fin_is_thrown_away_and_counted: slow_link::idle_7_a_request_that_crosses_the_fin_is_thrown_away_and_counted,
     tls_3_idle_7_without_a_delay_the_request_is_answered: slow_link::idle_7_without_a_delay_the_request_is_answered,
     tls_3_idle_7_a_peer_that_never_acknowledges_the_fin_is_bounded: slow_link::idle_7_a_peer_that_never_acknowledges_the_fin_is_bounded,

@@ -2,8 +2,8 @@
 
 pub(crate) mod http1;
 pub(crate) mod http2;
+pub(crate) mod network;
 pub(crate) mod process;
-pub(crate) mod slow_link;
 pub(crate) mod sockets;
 pub(crate) mod tls;
 pub(crate) mod websocket;

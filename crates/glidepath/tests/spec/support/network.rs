@@ -1,7 +1,7 @@
-//! A network of a check's own, in which every packet takes its time, so that what is sent on one side crosses on its way
-//! what is sent on the other. On loopback nothing is ever under way.
+//! A network of a check's own: there it counts what is the check's and nothing else, and packets take their time where it
+//! says so. On loopback nothing is ever under way; on a slow link what one side sends crosses what the other does.
 //!
-//! It is a network namespace whose 127.0.0.1 lies behind a TUN device: the kernel gives every packet to this process,
+//! It is a network namespace. A slow one has its 127.0.0.1 behind a TUN device: the kernel gives every packet to this process,
 //! which looks at it, keeps it for a while and gives it back. Servers and clients need not know.
 
 use std::fs::File;
@@ -22,22 +22,30 @@ use super::{skipped, tls};
 
 /// Loopback addresses are sent over the device, and taken for ours where they come back from it.
 const ROUTES: &str = "\
-    ip link set lo up; ip link set slow up; \
+    ip link set slow up; \
     ip route add 127.0.0.0/8 dev slow src 127.0.0.1 table 100; \
     ip rule add pref 10 iif lo to 127.0.0.0/8 lookup 100; \
     ip rule add pref 20 lookup local; \
     ip rule del pref 0";
 const SETTINGS: [(&str, &str); 3] = [("route_localnet", "1"), ("accept_local", "1"), ("rp_filter", "0")];
 
-/// Runs a check where every packet is `delay` under way. The processes that it starts live in that network too, and so do
-/// its threads.
+/// Runs a check in a network of its own. The processes that it starts live there too, and so do its threads.
+pub(crate) fn in_a_network_of_its_own(check: impl FnOnce() + Send) {
+    with(|_| Ok(()), |()| check());
+}
+
+/// Runs a check where every packet is `delay` under way.
 pub(crate) fn over_a_slow_link(delay: Duration, check: impl FnOnce(&Link) + Send) {
+    with(|network| Link::new(delay, network), |link| check(&link));
+}
+
+fn with<T>(prepare: impl FnOnce(Network) -> io::Result<T> + Send, check: impl FnOnce(T) + Send) {
     let over_tls = tls::is_for_all();
     // In a thread of its own, which takes the network with it when it ends.
     let checked = thread::scope(|scope| {
-        let checker = scope.spawn(|| match Link::new(delay) {
-            Ok(link) if over_tls => tls::over_tls(|| check(&link)),
-            Ok(link) => check(&link),
+        let checker = scope.spawn(|| match Network::enter().and_then(prepare) {
+            Ok(prepared) if over_tls => tls::over_tls(|| check(prepared)),
+            Ok(prepared) => check(prepared),
             Err(error) => skipped(&format!("no network of its own can be made here: {error}")),
         });
         checker.join()
@@ -45,10 +53,50 @@ pub(crate) fn over_a_slow_link(delay: Duration, check: impl FnOnce(&Link) + Send
     checked.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
+/// How many TCP resets have left the sockets of this network, refusals of a connect among them.
+pub(crate) fn resets_sent() -> u64 {
+    let table = std::fs::read_to_string("/proc/thread-self/net/snmp").expect("the kernel counts");
+    let mut tcp = table.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
+    let (names, counts) = (tcp.next().expect("a head"), tcp.next().expect("counts"));
+    let count = names.zip(counts).find_map(|(name, count)| (name == "OutRsts").then_some(count));
+    count.and_then(|count| count.parse().ok()).expect("the kernel counts resets")
+}
+
+/// A namespace lives as long as a process in it: this one, until its input ends.
+struct Network {
+    holder: Child,
+}
+
+impl Network {
+    /// Makes one, and moves this thread there.
+    fn enter() -> io::Result<Self> {
+        let holder = ["--net", "sh", "-c", "echo made; exec cat"];
+        let mut holder = Command::new("unshare").args(holder).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut said = String::new();
+        let output = holder.stdout.take().expect("it is a pipe");
+        let network = Network { holder };
+        BufReader::new(output).read_line(&mut said)?;
+        if said != "made\n" {
+            return Err(io::Error::other("unshare may not make a network namespace"));
+        }
+        let namespace = File::open(format!("/proc/{}/ns/net", network.holder.id()))?;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        run("ip link set lo up")?;
+        Ok(network)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ended = self.holder.kill();
+        let _status = self.holder.wait();
+    }
+}
+
 /// The way between 127.0.0.1 and itself.
 pub(crate) struct Link {
     way: Arc<Mutex<Way>>,
-    holder: Child,
+    _network: Network,
 }
 
 /// What happens to packets, and what was seen of them.
@@ -63,19 +111,8 @@ struct Way {
 }
 
 impl Link {
-    fn new(delay: Duration) -> io::Result<Self> {
-        // A namespace lives as long as a process in it: this one, until its input ends.
-        let holder = ["--net", "sh", "-c", "echo made; exec cat"];
-        let mut holder = Command::new("unshare").args(holder).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut said = String::new();
-        BufReader::new(holder.stdout.take().expect("it is a pipe")).read_line(&mut said)?;
-        let way = Arc::new(Mutex::new(Way { delay, ..Way::default() }));
-        let link = Link { way, holder };
-        if said != "made\n" {
-            return Err(io::Error::other("unshare may not make a network namespace"));
-        }
-        let network = File::open(format!("/proc/{}/ns/net", link.holder.id()))?;
-        move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+    fn new(delay: Duration, network: Network) -> io::Result<Self> {
+        let link = Link { way: Arc::new(Mutex::new(Way { delay, ..Way::default() })), _network: network };
         let device = Arc::new(DeviceBuilder::new().name("slow").build_sync()?);
         run(ROUTES)?;
         for (name, value) in SETTINGS {
@@ -123,8 +160,6 @@ impl Drop for Link {
     fn drop(&mut self) {
         // Without the device, whoever reads from it ends.
         let _already_gone = run("ip link delete slow");
-        let _ended = self.holder.kill();
-        let _status = self.holder.wait();
     }
 }
 
@@ -191,6 +226,27 @@ impl Segment {
         let port = |at: usize| Some(u16::from_be_bytes(tcp.get(at..at + 2)?.try_into().ok()?));
         Some(Self { from: port(0)?, to: port(2)?, flags: *tcp.get(13)? })
     }
+}
+
+/// The control: a reset is counted, and so is a refusal; an end with FIN is neither.
+#[test]
+fn resets_are_counted() {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    in_a_network_of_its_own(|| {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let connect = || (TcpStream::connect(address).expect("it listens"), listener.accept().expect("one waits").0);
+        drop(connect());
+        assert_eq!(resets_sent(), 0);
+        let (mut client, server) = connect();
+        std::io::Write::write_all(&mut client, b"unread").expect("it is connected");
+        drop(server);
+        assert_eq!(resets_sent(), 1);
+        drop(listener);
+        TcpStream::connect(address).expect_err("nobody listens");
+        assert_eq!(resets_sent(), 2);
+    });
 }
 
 /// The control: packets do take their time, and a reset is seen as one and a refused connect is not.
