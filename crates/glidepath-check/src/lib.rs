@@ -3,4 +3,8 @@
 //! The program is `glidepath-check`; this library is what it is made of, so that tests and the pages that show
 //! a run can use the same data.
 
+mod clock;
 pub mod model;
+mod record;
+mod seen;
+mod wire;
