@@ -3,8 +3,19 @@
 //! The program is `glidepath-check`; this library is what it is made of, so that tests and the pages that show
 //! a run can use the same data.
 
+mod case;
+mod cases;
 mod clock;
+mod found;
+mod judge;
 pub mod model;
 mod record;
 mod seen;
+mod server;
+pub mod settings;
+mod stage;
+pub mod suite;
 mod wire;
+
+pub use found::Unfit;
+pub use server::{StartError, adopt_orphans, interrupt, is_interrupted};

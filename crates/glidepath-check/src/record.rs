@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use crate::clock::{ms, now};
+use crate::seen::{Seen, words};
 use crate::model::{Band, Event, EventKind, Exit, Lane, Mark, Outcome, Timeline};
 
 /// So many lanes are kept of a crowd; those whose outcome is not the common one come first.
@@ -21,6 +22,7 @@ const BYTES: usize = 400;
 pub(crate) struct Recorder {
     book: Arc<Mutex<Book>>,
     verbose: bool,
+    control: bool,
 }
 
 struct Book {
@@ -59,6 +61,15 @@ pub(crate) struct Pen {
 
 impl Recorder {
     pub(crate) fn new(verbose: bool) -> Self {
+        Self::of(verbose, false)
+    }
+
+    /// Of a script that is played without the signal.
+    pub(crate) fn of_control(verbose: bool) -> Self {
+        Self::of(verbose, true)
+    }
+
+    fn of(verbose: bool, control: bool) -> Self {
         let book = Book {
             began: now(),
             zero: None,
@@ -69,7 +80,11 @@ impl Recorder {
             lines: VecDeque::new(),
             phases: Vec::new(),
         };
-        Self { book: Arc::new(Mutex::new(book)), verbose }
+        Self { book: Arc::new(Mutex::new(book)), verbose, control }
+    }
+
+    pub(crate) fn is_control(&self) -> bool {
+        self.control
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -215,7 +230,19 @@ impl Pen {
         protocol.clone_into(&mut self.recorder.book().lanes[lane].protocol);
     }
 
-    pub(crate) fn outcome(&self, outcome: Outcome) {
+    /// What became of this connection, and when.
+    pub(crate) fn became(&self, seen: Seen) -> Seen {
+        self.outcome(seen.outcome);
+        match self.recorder.zero() {
+            Some(zero) if !seen.text.contains("signal") => {
+                let after = words(now().saturating_duration_since(zero));
+                Seen::new(seen.outcome, format!("{}, {after} after the signal", seen.text))
+            }
+            _ => seen,
+        }
+    }
+
+    fn outcome(&self, outcome: Outcome) {
         let Some(lane) = self.lane else { return };
         self.recorder.book().lanes[lane].outcome = Some(outcome);
     }

@@ -291,14 +291,15 @@ impl Client {
 
     /// The outcome is this connection's.
     pub(crate) fn became(&self, seen: Seen) -> Seen {
-        self.wire.pen.outcome(seen.outcome);
-        seen
+        self.wire.pen.became(seen)
     }
 
     /// How the connection ends, on which nothing is asked: within `bound` of the signal, or late, or not.
     pub(crate) fn ends_by(&mut self, bound: Duration) -> Seen {
-        let zero = self.wire.pen.recorder().zero().unwrap_or_else(now);
-        let end = self.wire.end(zero + bound + ms(2000));
+        let recorder = self.wire.pen.recorder();
+        // Without the signal, there is nothing to come.
+        let watched = if recorder.is_control() { bound.min(ms(1000)) } else { bound + ms(2000) };
+        let end = self.wire.end(recorder.zero().unwrap_or_else(now) + watched);
         let seen = Seen::rest(end).by(self.wire.pen.recorder(), bound);
         self.became(seen)
     }

@@ -280,15 +280,15 @@ impl Http2 {
     }
 
     pub(crate) fn became(&self, seen: Seen) -> Seen {
-        self.wire.pen.outcome(seen.outcome);
-        seen
+        self.wire.pen.became(seen)
     }
 
     /// Whether GOAWAY came, within `bound` of the signal.
     pub(crate) fn told_by(&mut self, bound: Duration) -> Seen {
-        let zero = self.wire.pen.recorder().zero().unwrap_or_else(now);
-        let left = (zero + bound + ms(2000)).saturating_duration_since(now());
-        self.until(left, Self::told);
+        let recorder = self.wire.pen.recorder();
+        let watched = if recorder.is_control() { bound.min(ms(1000)) } else { bound + ms(2000) };
+        let until = recorder.zero().unwrap_or_else(now) + watched;
+        self.until(until.saturating_duration_since(now()), Self::told);
         let seen = match (self.told(), self.over) {
             (true, _) => Seen::new(Outcome::ToldClose, "GOAWAY").by(self.wire.pen.recorder(), bound),
             (false, Some(End::Reset)) => Seen::new(Outcome::Reset, "RST without GOAWAY"),

@@ -86,8 +86,7 @@ impl WebSocket {
     }
 
     pub(crate) fn became(&self, seen: Seen) -> Seen {
-        self.wire.pen.outcome(seen.outcome);
-        seen
+        self.wire.pen.became(seen)
     }
 
     /// Whether a Close came, and what else.
