@@ -89,6 +89,8 @@ pub(crate) struct Case {
     pub(crate) lame_duck: Option<f64>,
     pub(crate) wrapper: &'static [&'static str],
     pub(crate) unread: bool,
+    /// The script begins as soon as the process was started.
+    pub(crate) unawaited: bool,
     pub(crate) script: fn(&mut Stage<'_>) -> Script,
 }
 
@@ -136,6 +138,7 @@ impl Case {
             lame_duck: None,
             wrapper: &[],
             unread: false,
+            unawaited: false,
             script: |_| Ok(()),
         }
     }
@@ -200,6 +203,11 @@ impl Case {
 
     pub(crate) const fn unread(mut self) -> Self {
         self.unread = true;
+        self
+    }
+
+    pub(crate) const fn unawaited(mut self) -> Self {
+        self.unawaited = true;
         self
     }
 

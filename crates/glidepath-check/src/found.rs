@@ -43,7 +43,9 @@ pub enum Unfit {
     #[error(transparent)]
     Start(#[from] StartError),
     /// It answers something else.
-    #[error("GET {path} was to be answered with a whole 2xx response at once, and {what}; say another path with --paths quick=/…")]
+    #[error(
+        "GET {path} was to be answered with a whole 2xx response at once, and {what}; say another path with --paths quick=/…"
+    )]
     WrongAnswer {
         /// What was asked.
         path: String,
@@ -379,7 +381,10 @@ fn answers(address: &Address, path: &str, settings: &Settings) -> Probe {
 fn start_with(settings: &Settings, variable: Variable, value: &str) -> Result<Server, String> {
     let start = Start { variables: BTreeMap::from([(variable, value.to_owned())]), ..Start::default() };
     let name = &settings.names[&variable];
-    Server::start(settings, &start, &Recorder::new(false)).map_err(|error| format!("with {name}={value}: {error}"))
+    Server::start(settings, &start, &Recorder::new(false)).map_err(|error| {
+        let error = error.to_string();
+        format!("with {name} set, {}", error.lines().next().unwrap_or_default().trim_end_matches("; its last words:"))
+    })
 }
 
 fn has_tls(settings: &Settings) -> Probe {

@@ -163,6 +163,10 @@ pub enum Outcome {
     Exited,
     /// The process is running.
     Running,
+    /// The port or path can be taken.
+    Free,
+    /// The port or path is still held.
+    Taken,
 }
 
 /// How many saw what was expected, of how many, and how many it takes.
@@ -425,6 +429,8 @@ impl fmt::Display for Outcome {
             Self::Open => "open",
             Self::Exited => "exited",
             Self::Running => "running",
+            Self::Free => "free",
+            Self::Taken => "taken",
         })
     }
 }

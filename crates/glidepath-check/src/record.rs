@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use crate::clock::{ms, now};
-use crate::seen::{Seen, words};
 use crate::model::{Band, Event, EventKind, Exit, Lane, Mark, Outcome, Timeline};
+use crate::seen::{Seen, words};
 
 /// So many lanes are kept of a crowd; those whose outcome is not the common one come first.
 const LANES: usize = 16;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::clock::now;
 use crate::model::Outcome;
 use crate::record::Recorder;
-use crate::wire::{End, NotOpened};
+use crate::wire::End;
 
 /// One outcome, and how it came about.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,15 +25,6 @@ impl Seen {
             End::Fin => Self::new(Outcome::EndedAtRest, "FIN"),
             End::Reset => Self::new(Outcome::Reset, "RST"),
             End::Silence => Self::new(Outcome::Open, "still open"),
-        }
-    }
-
-    /// No connection.
-    pub(crate) fn not_opened(why: NotOpened) -> Self {
-        match why {
-            NotOpened::Refused => Self::new(Outcome::Refused, "connection refused"),
-            NotOpened::Reset => Self::new(Outcome::Reset, "reset while connecting"),
-            NotOpened::Hung => Self::new(Outcome::Hung, "the connect hung"),
         }
     }
 

@@ -10,8 +10,8 @@ use crate::model::Outcome;
 use crate::record::Recorder;
 use crate::seen::{Seen, words};
 use crate::server::Server;
-use crate::settings::{Settings, Stop, Variable, Work};
-use crate::wire::http1::{Answer, Client};
+use crate::settings::{Settings, Stop, Work};
+use crate::wire::http1::Client;
 use crate::wire::http2::Http2;
 use crate::wire::websocket::{UPGRADE, WebSocket};
 use crate::wire::{Address, NotOpened, Wire, kernel};
@@ -152,14 +152,6 @@ impl<'a> Stage<'a> {
         Ok(client)
     }
 
-    /// A stream whose head has come.
-    pub(crate) fn streaming(&self) -> Result<(Client, Answer), Trouble> {
-        let mut client = self.client()?;
-        client.get(&self.path_of_stream());
-        let head = client.head(PATIENCE).map_err(|missing| Trouble::Broken(format!("no head: {missing:?}")))?;
-        Ok((client, head))
-    }
-
     pub(crate) fn path_of_stream(&self) -> String {
         self.settings.path(Work::Stream, STREAM.1, STREAM.0)
     }
@@ -281,7 +273,9 @@ impl<'a> Stage<'a> {
     pub(crate) fn exits_by(&self, bound: Duration) -> Seen {
         let until = self.zero() + if self.is_control() { bound.min(ms(1000)) } else { bound + ms(2000) };
         match self.server.ended_by(until) {
-            None => Seen::new(Outcome::Running, format!("still running {} after the signal", words(self.since_signal()))),
+            None => {
+                Seen::new(Outcome::Running, format!("still running {} after the signal", words(self.since_signal())))
+            }
             Some(exit) => {
                 let after = exit.at.saturating_duration_since(self.zero());
                 let outcome = if after <= bound { Outcome::Exited } else { Outcome::Late };
@@ -294,15 +288,11 @@ impl<'a> Stage<'a> {
     pub(crate) fn deadline(&self) -> Duration {
         self.grace() + MARGIN
     }
-
-    /// Grace period and lame duck of this start, for what a case says in words.
-    pub(crate) fn variable(&self, variable: Variable) -> &str {
-        self.settings.names.get(&variable).map_or("", String::as_str)
-    }
 }
 
 pub(crate) fn http2_to(address: &Address, recorder: &Recorder, settings: &Settings) -> Result<Http2, String> {
-    let mut wire = Wire::open_with(address, recorder, &["h2"], None).map_err(|why| format!("no connection: {why:?}"))?;
+    let mut wire =
+        Wire::open_with(address, recorder, &["h2"], None).map_err(|why| format!("no connection: {why:?}"))?;
     if let Some(tls) = wire.tls() {
         tls.shake_hands().map_err(|error| format!("no TLS handshake: {error}"))?;
         if tls.alpn() != Some(b"h2") {

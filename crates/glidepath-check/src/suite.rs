@@ -54,7 +54,8 @@ pub fn run(settings: &Settings, tell: &(dyn Fn(Progress<'_>) + Sync)) -> Result<
     let started = jiff::Timestamp::now();
     let wanted = wanted(settings)?;
     tell(Progress::Looking);
-    let found = Findings::look(settings).map_err(|unfit| if is_interrupted() { RunError::Interrupted } else { unfit.into() })?;
+    let found = Findings::look(settings)
+        .map_err(|unfit| if is_interrupted() { RunError::Interrupted } else { unfit.into() })?;
     must_offer(settings, &found)?;
     tell(Progress::Begins(wanted.len()));
     let mut cases = play_all(settings, &found, &wanted, tell);
@@ -98,12 +99,11 @@ fn wanted(settings: &Settings) -> Result<Vec<(&'static str, &'static Case)>, Run
 }
 
 fn must_offer(settings: &Settings, found: &Findings) -> Result<(), RunError> {
-    let lacking = settings.must_offer.iter().filter_map(|name| {
-        match Need::ALL.iter().find(|(_, known)| known == name) {
+    let lacking =
+        settings.must_offer.iter().filter_map(|name| match Need::ALL.iter().find(|(_, known)| known == name) {
             Some((need, _)) => found.lacks(*need),
             None => Some(format!("{name}, which is not a thing that is looked for")),
-        }
-    });
+        });
     let lacking: Vec<_> = lacking.collect();
     if lacking.is_empty() { Ok(()) } else { Err(RunError::NotOffered(lacking.join("; "))) }
 }
@@ -168,9 +168,8 @@ fn play(settings: &Settings, found: &Findings, section: &str, case: &Case) -> mo
             for _ in 0..case.repeat {
                 let (played, drawn) = act(settings, found, case, false);
                 // Of several, the one that shows what went wrong.
-                let is_bad = played.as_ref().map_or(true, |seen| {
-                    seen.iter().any(|seen| !case.wants.contains(&seen.outcome))
-                });
+                let is_bad =
+                    played.as_ref().map_or(true, |seen| seen.iter().any(|seen| !case.wants.contains(&seen.outcome)));
                 if timeline.is_none() || is_bad {
                     timeline = Some(drawn);
                 }
@@ -241,8 +240,7 @@ fn cannot(settings: &Settings, found: &Findings, case: &Case) -> Option<String> 
 
 /// The script once, on a server of its own.
 fn act(settings: &Settings, found: &Findings, case: &Case, control: bool) -> (Played, Timeline) {
-    let recorder =
-        if control { Recorder::of_control(settings.verbose) } else { Recorder::new(settings.verbose) };
+    let recorder = if control { Recorder::of_control(settings.verbose) } else { Recorder::new(settings.verbose) };
     let mut variables = case.variables();
     let grace = match (settings.grace, case.grace) {
         (Grace::Variable, Some(seconds)) => {
@@ -268,7 +266,11 @@ fn act(settings: &Settings, found: &Findings, case: &Case, control: bool) -> (Pl
     }
     let wrapper = case.wrapper.iter().map(|word| (*word).to_owned()).collect();
     let start = Start { variables, wrapper, unread: case.unread };
-    let server = match Server::start(settings, &start, &recorder) {
+    let started = match case.unawaited {
+        true => Server::launch(settings, &start, &recorder),
+        false => Server::start(settings, &start, &recorder),
+    };
+    let server = match started {
         Ok(server) => server,
         Err(error) => {
             let why = format!("it did not start: {error}");

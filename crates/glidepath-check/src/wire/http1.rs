@@ -1,6 +1,6 @@
 //! An HTTP/1.1 client that can stop anywhere: it sends what it is told, and reads exactly what is there.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{End, Look, Wire};
 use crate::clock::{ms, now};
@@ -36,6 +36,7 @@ pub(crate) enum Missing {
     Garbled,
 }
 
+#[derive(Clone, Copy)]
 enum Framing {
     Length(usize),
     Chunked,
@@ -292,6 +293,36 @@ impl Client {
     /// The outcome is this connection's.
     pub(crate) fn became(&self, seen: Seen) -> Seen {
         self.wire.pen.became(seen)
+    }
+
+    /// How a body of this head goes on and ends, and what came of it. Open when it has not ended by then.
+    pub(crate) fn flows(&mut self, head: &Answer, until: Instant) -> (Seen, Vec<u8>) {
+        let framing = head.framing(1, false);
+        let mut body = Vec::new();
+        let left = |until: Instant| until.saturating_duration_since(now());
+        let end = loop {
+            let more = match framing {
+                Framing::Chunked => self.chunk(left(until)),
+                Framing::Length(length) if body.len() >= length => Ok(None),
+                Framing::Length(_) | Framing::UntilEnd => match self.more(left(until)) {
+                    Ok(()) => Ok(Some(std::mem::take(&mut self.wire.held))),
+                    Err(End::Fin) if matches!(framing, Framing::UntilEnd) => Ok(None),
+                    Err(end) => Err(end),
+                },
+            };
+            match more {
+                Ok(Some(_)) if left(until).is_zero() => break Err(End::Silence),
+                Ok(Some(part)) => body.extend(part),
+                Ok(None) => break Ok(()),
+                Err(end) => break Err(end),
+            }
+        };
+        let seen = match end {
+            Ok(()) => Seen::new(Outcome::Answered, format!("it looks whole, with {} bytes", body.len())),
+            Err(End::Silence) => Seen::new(Outcome::Open, "it goes on"),
+            Err(end) => Seen::new(Outcome::Truncated, format!("{end:?} in the middle of the body, visibly")),
+        };
+        (self.became(seen), body)
     }
 
     /// How the connection ends, on which nothing is asked: within `bound` of the signal, or late, or not.
