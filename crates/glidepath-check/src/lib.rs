@@ -6,13 +6,18 @@
 mod case;
 mod cases;
 mod clock;
+pub mod compare;
+pub mod exit_code;
+pub mod explain;
 mod found;
 mod judge;
 pub mod model;
+mod promises;
 mod record;
 mod seen;
 mod server;
 pub mod settings;
+pub mod show;
 mod stage;
 pub mod suite;
 mod wire;
