@@ -260,6 +260,8 @@ pub struct Lane {
     pub outcome: Option<Outcome>,
     /// In the order of time.
     pub events: Vec<Event>,
+    /// Events that are not among them: of hundreds, the first and the last are kept.
+    pub events_left_out: u32,
 }
 
 /// Something that was seen on a connection.

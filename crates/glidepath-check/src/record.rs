@@ -12,6 +12,8 @@ use crate::seen::{Seen, words};
 const LANES: usize = 16;
 /// A crowd larger than this is not even written down.
 const CROWD: usize = 400;
+/// Of a long conversation, so many events of its beginning and of its end are kept.
+const EVENTS: usize = 40;
 /// So many of the server's last lines are kept.
 const LINES: usize = 60;
 /// Of a long write or frame, so many bytes are shown.
@@ -175,7 +177,9 @@ impl Recorder {
 
 impl RawLane {
     fn show(&self, at: &impl Fn(Instant) -> f64) -> Lane {
-        let events = self.events.iter().map(|event| Event {
+        let count = self.events.len();
+        let kept = |number: usize| number < EVENTS || number + EVENTS >= count;
+        let events = self.events.iter().enumerate().filter(|(number, _)| kept(*number)).map(|(_, event)| Event {
             at: at(event.at),
             kind: event.kind,
             text: event.text.clone(),
@@ -186,6 +190,7 @@ impl RawLane {
             protocol: self.protocol.clone(),
             outcome: self.outcome,
             events: events.collect(),
+            events_left_out: count.saturating_sub(2 * EVENTS) as u32,
         }
     }
 }
@@ -314,6 +319,18 @@ mod tests {
         let timeline = recorder.timeline();
         assert_eq!((timeline.lanes.len(), timeline.lanes_left_out), (LANES, 84));
         assert!(timeline.lanes.iter().any(|lane| lane.name == "client 78"));
+    }
+
+    #[test]
+    fn of_a_long_conversation_both_ends_are_kept() {
+        let recorder = Recorder::new(false);
+        let pen = recorder.lane("http/1.1");
+        for number in 0..1000 {
+            pen.event(EventKind::Sent, number.to_string());
+        }
+        let lane = &recorder.timeline().lanes[0];
+        assert_eq!((lane.events.len(), lane.events_left_out), (80, 920));
+        assert_eq!((lane.events[0].text.as_str(), lane.events[79].text.as_str()), ("0", "999"));
     }
 
     #[test]
