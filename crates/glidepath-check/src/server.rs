@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -80,7 +80,7 @@ pub enum StartError {
         said: String,
     },
     /// Someone else listens there.
-    #[error("port {0} is taken already: something answers there before the server was started")]
+    #[error("port {0} is taken already: something listens there before the server was started")]
     PortTaken(u16),
     /// The check was told to stop.
     #[error("interrupted")]
@@ -175,7 +175,8 @@ impl Server {
             None => free_port(),
         };
         let main = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        if settings.port.is_some() && !wait_until(ms(2000), || TcpStream::connect(main).is_err()) {
+        // The server before may take a moment to let go of it.
+        if settings.port.is_some() && !wait_until(ms(2000), || !is_taken(main)) {
             return Err(StartError::PortTaken(port));
         }
         let mut variables = start.variables.clone();
@@ -452,6 +453,10 @@ pub(crate) fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+fn is_taken(address: SocketAddr) -> bool {
+    TcpListener::bind(address).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
 }
 
 fn listen_to(output: Option<impl Read + Send + 'static>, lines: &Arc<Mutex<Vec<String>>>, recorder: &Recorder) {

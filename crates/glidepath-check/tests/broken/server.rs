@@ -169,7 +169,11 @@ impl Request {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let lower = head.to_ascii_lowercase();
         let header = |name: &str| {
-            lower.split("\r\n").filter_map(|line| line.split_once(':')).find(|(known, _)| *known == name).map(|(_, v)| v.trim())
+            lower
+                .split("\r\n")
+                .filter_map(|line| line.split_once(':'))
+                .find(|(known, _)| *known == name)
+                .map(|(_, v)| v.trim())
         };
         Request {
             method,
@@ -263,7 +267,9 @@ impl Connection {
                 self.held.extend(&buffer[..read]);
                 Ok(read)
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) =>
+            {
                 Err(ErrorKind::WouldBlock)
             }
             Err(error) => Err(error.kind()),
