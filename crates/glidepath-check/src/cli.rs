@@ -92,6 +92,9 @@ pub(crate) struct Check {
     /// Only cases whose id fits, such as 'idle/*'
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = "Which cases, and what for")]
     only: Vec<String>,
+    /// No case whose id fits
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = "Which cases, and what for")]
+    skip: Vec<String>,
     /// What it must offer (as the run's list of findings names it), or the run ends at once
     #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Which cases, and what for")]
     must_offer: Vec<String>,
@@ -149,6 +152,7 @@ struct File {
     grace: Option<FileGrace>,
     tls: Option<TlsPort>,
     only: Vec<String>,
+    skip: Vec<String>,
     must_offer: Vec<String>,
     jobs: Option<usize>,
     env: BTreeMap<String, String>,
@@ -220,6 +224,7 @@ impl Check {
             settings.headers.push((name, value.trim().to_owned()));
         }
         settings.only = if self.only.is_empty() { file.only } else { self.only.clone() };
+        settings.skip = if self.skip.is_empty() { file.skip } else { self.skip.clone() };
         settings.must_offer = if self.must_offer.is_empty() { file.must_offer } else { self.must_offer.clone() };
         if let Some(jobs) = self.jobs.or(file.jobs) {
             settings.jobs = jobs.max(1);

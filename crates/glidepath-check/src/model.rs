@@ -436,3 +436,27 @@ impl fmt::Display for Outcome {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With `UPDATE_SCHEMA` set, the file is written instead.
+    #[test]
+    fn the_schema_is_that_of_the_types() {
+        let schema = serde_json::to_string_pretty(&schemars::schema_for!(Run)).expect("it is JSON") + "\n";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/schema.json");
+        if std::env::var_os("UPDATE_SCHEMA").is_some() {
+            std::fs::write(path, &schema).expect("the file can be written");
+        }
+        let file = std::fs::read_to_string(path).expect("the file is there");
+        assert!(file == schema, "schema.json is stale: UPDATE_SCHEMA=1 cargo test -p glidepath-check --lib schema");
+    }
+
+    #[test]
+    fn a_rate_without_trials_is_never_enough() {
+        assert!(!Rate { of: 0, good: 0, bound: 0.5 }.is_enough());
+        assert!(Rate { of: 4, good: 2, bound: 0.5 }.is_enough());
+        assert!(!Rate { of: 4, good: 1, bound: 0.5 }.is_enough());
+    }
+}

@@ -34,6 +34,8 @@ pub struct Settings {
     pub start: Duration,
     /// Patterns of case ids; none means all.
     pub only: Vec<String>,
+    /// Patterns of case ids that are left out.
+    pub skip: Vec<String>,
     /// What the server must offer, or the run ends before its cases.
     pub must_offer: Vec<String>,
     /// So many cases at a time.
@@ -204,6 +206,7 @@ impl Settings {
             headers: vec![("host".to_owned(), "localhost".to_owned())],
             start: Duration::from_secs(10),
             only: Vec::new(),
+            skip: Vec::new(),
             must_offer: Vec::new(),
             jobs: 8,
             verbose: false,
@@ -232,7 +235,8 @@ impl Settings {
 
     /// Whether this case is wanted.
     pub fn wants(&self, id: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|pattern| matches(pattern, id))
+        let fits = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, id));
+        (self.only.is_empty() || fits(&self.only)) && !fits(&self.skip)
     }
 }
 

@@ -88,7 +88,7 @@ fn target(settings: &Settings) -> model::Target {
 }
 
 fn wanted(settings: &Settings) -> Result<Vec<(&'static str, &'static Case)>, RunError> {
-    for pattern in &settings.only {
+    for pattern in settings.only.iter().chain(&settings.skip) {
         let fits = |case: &&Case| crate::settings::matches(pattern, case.id);
         if !SECTIONS.iter().flat_map(|section| section.cases).any(|case| fits(&case)) {
             return Err(RunError::NoSuchCase(pattern.clone()));

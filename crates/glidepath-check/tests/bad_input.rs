@@ -2,37 +2,11 @@
 
 mod support;
 
-use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use glidepath_check::exit_code;
-use support::{Check, descendants_of, free_port, server};
-
-/// A file of a test's own, removed with it.
-struct Scrap(PathBuf);
-
-impl Scrap {
-    fn new(name: &str, text: &str, mode: u32) -> Self {
-        let path = std::env::temp_dir().join(format!("glidepath-check-{}-{name}", std::process::id()));
-        let mut file = std::fs::File::create(&path).expect("a temporary file");
-        file.write_all(text.as_bytes()).expect("room for it");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
-        Scrap(path)
-    }
-
-    fn path(&self) -> String {
-        self.0.display().to_string()
-    }
-}
-
-impl Drop for Scrap {
-    fn drop(&mut self) {
-        let _gone = std::fs::remove_file(&self.0);
-    }
-}
+use support::{Check, Scrap, descendants_of, free_port, server};
 
 #[test]
 fn a_command_that_does_not_exist() {
@@ -129,7 +103,7 @@ fn nothing_of_the_server_is_left_running() {
     let file = Scrap::new("pids", "", 0o644);
     let script = format!("setsid sleep 300 & echo $! >> {}; exec {}", file.path(), server());
     Check::of(&["sh", "-c", &script]).flag("--only=sig/ends").run().passes();
-    let pids = std::fs::read_to_string(&file.0).expect("it was written");
+    let pids = std::fs::read_to_string(file.path()).expect("it was written");
     let pids: Vec<i32> = pids.lines().filter_map(|line| line.parse().ok()).collect();
     assert!(pids.len() > 5, "several servers were started: {pids:?}");
     support::wait_until("what it left is gone", || pids.iter().all(|pid| !support::is_running(*pid)));

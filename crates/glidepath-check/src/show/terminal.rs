@@ -75,7 +75,9 @@ fn write_skipped(run: &Run, width: usize, to: &mut impl Write) -> io::Result<()>
     }
     let style = style(Verdict::Skipped);
     for (reason, ids) in &reasons {
-        writeln!(to, "{style}skipped{style:#} {} cases: {}", ids.len(), wrapped(reason, width - 2).join("\n  "))?;
+        let cases = if ids.len() == 1 { "1 case".to_owned() } else { format!("{} cases", ids.len()) };
+        let words = wrapped(&format!("skipped {cases}: {reason}"), width - 2).join("\n  ");
+        writeln!(to, "{style}skipped{style:#}{}", words.trim_start_matches("skipped"))?;
         for line in wrapped(&ids.join(" "), width - 2) {
             writeln!(to, "  {DIM}{line}{DIM:#}")?;
         }

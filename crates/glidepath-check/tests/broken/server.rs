@@ -249,6 +249,10 @@ impl Connection {
         if !over && !CUT.load(SeqCst) {
             return Ok(());
         }
+        // Bytes may have come since the last read.
+        if !broken("buffer-ignored") && matches!(self.stream.peek(&mut [0]), Ok(1..)) {
+            return Ok(());
+        }
         if broken("resets-at-rest") {
             socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("it is a socket");
             return Err(Over);
@@ -259,7 +263,14 @@ impl Connection {
 
     fn fill(&mut self) -> Result<usize, ErrorKind> {
         let mut buffer = [0; 4096];
-        match self.stream.read(&mut buffer) {
+        let read = loop {
+            match self.stream.read(&mut buffer) {
+                // What was stopped and continued has not waited: bytes may have come meanwhile (signal(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        match read {
             Ok(read) => {
                 if self.held.is_empty() && read > 0 {
                     self.since = Instant::now();

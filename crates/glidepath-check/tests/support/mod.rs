@@ -2,7 +2,9 @@
 #![expect(dead_code, reason = "not every test file uses all of it")]
 
 use std::fs;
+use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
@@ -25,6 +27,29 @@ pub(crate) fn example(name: &str) -> String {
     program.display().to_string()
 }
 
+/// A file of a test's own, removed with it.
+pub(crate) struct Scrap(PathBuf);
+
+impl Scrap {
+    pub(crate) fn new(name: &str, text: &str, mode: u32) -> Self {
+        let path = std::env::temp_dir().join(format!("glidepath-check-{}-{name}", std::process::id()));
+        let mut file = std::fs::File::create(&path).expect("a temporary file");
+        file.write_all(text.as_bytes()).expect("room for it");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+        Scrap(path)
+    }
+
+    pub(crate) fn path(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+impl Drop for Scrap {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_file(&self.0);
+    }
+}
+
 /// One start of the program.
 pub(crate) struct Check {
     flags: Vec<String>,
@@ -39,6 +64,11 @@ pub(crate) struct Said(Output);
 impl Check {
     pub(crate) fn of(command: &[&str]) -> Self {
         Check { flags: Vec::new(), command: command.iter().map(ToString::to_string).collect() }
+    }
+
+    /// Such as `list`.
+    pub(crate) fn task(words: &[&str]) -> Self {
+        Check { flags: words.iter().map(ToString::to_string).collect(), command: Vec::new() }
     }
 
     pub(crate) fn flag(mut self, flag: &str) -> Self {
