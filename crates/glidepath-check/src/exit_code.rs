@@ -52,3 +52,16 @@ pub const ALL: [(u8, &str); 16] = [
     (NOT_OFFERED, "the server lacks what --must-offer asks for"),
     (INTERRUPTED, "interrupted; nothing is left running"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+
+    #[test]
+    fn the_readme_has_them_all() {
+        let readme = include_str!("../README.md").replace('`', "");
+        for (code, what) in ALL {
+            assert!(readme.contains(&format!("| {code} | {what} |")), "{code}: {what}");
+        }
+    }
+}

@@ -18,13 +18,16 @@ pub(crate) fn server() -> String {
     example("broken")
 }
 
+fn example(name: &str) -> String {
+    built_example(name).unwrap_or_else(|| panic!("{name} is not there: `cargo build --examples` makes it"))
+}
+
 /// An example of this workspace, where it has been built.
-pub(crate) fn example(name: &str) -> String {
+pub(crate) fn built_example(name: &str) -> Option<String> {
     let test = std::env::current_exe().expect("a test knows its own path");
-    let profile = test.ancestors().find(|folder| folder.join("examples").is_dir());
-    let program = profile.expect("the examples are built beside the tests").join("examples").join(name);
-    assert!(program.is_file(), "{} is not there: `cargo build --examples` makes it", program.display());
-    program.display().to_string()
+    let profile = test.ancestors().find(|folder| folder.join("examples").is_dir())?;
+    let program = profile.join("examples").join(name);
+    program.is_file().then(|| program.display().to_string())
 }
 
 /// A file of a test's own, removed with it.
