@@ -54,7 +54,11 @@ pub enum Unfit {
     },
 }
 
+/// What was seen, or why it is not there.
 type Probe = Result<String, String>;
+
+/// A probe that starts a server of its own.
+type Look = fn(&Settings) -> Probe;
 
 impl Findings {
     /// None when it is there, else why not.
@@ -136,7 +140,7 @@ impl Findings {
 
     /// Each of these is a server of its own.
     fn look_further(&mut self, settings: &Settings) {
-        let probes: [(Need, fn(&Settings) -> Probe); 6] = [
+        let probes: [(Need, Look); 6] = [
             (Need::Tls, has_tls),
             (Need::TlsHttp2, has_tls_http2),
             (Need::Unix, has_unix),

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, set_child_subreaper, waitid,
@@ -37,48 +37,15 @@ pub enum StartError {
     /// Some other trouble.
     #[error("`{0}` can't be started: {1}")]
     CannotStart(String, std::io::Error),
-    /// It ended before it answered.
-    #[error("`{name}` ended {how} before it answered anything{said}")]
-    Died {
-        /// The command.
-        name: String,
-        /// `with exit code 1`
-        how: String,
-        /// Its last lines.
-        said: String,
-    },
-    /// Nobody listens.
-    #[error(
-        "`{name}` runs, but nothing listens on {address} after {waited:?}; it must heed the variable {variable}, or say its port with --port{said}"
-    )]
-    NeverListened {
-        /// The command.
-        name: String,
-        /// Where it should listen.
-        address: String,
-        /// So long.
-        waited: Duration,
-        /// `PORT`
-        variable: String,
-        /// Its last lines.
-        said: String,
-    },
-    /// Someone listens, and nothing comes.
-    #[error("`{name}` accepts connections on {address}, but did not answer GET {path} within {waited:?}: {what}{said}")]
-    NeverAnswered {
-        /// The command.
-        name: String,
-        /// Where it listens.
-        address: String,
-        /// What was asked.
-        path: String,
-        /// So long.
-        waited: Duration,
-        /// What came instead.
-        what: String,
-        /// Its last lines.
-        said: String,
-    },
+    /// It ended before it answered: how, and what it said last.
+    #[error("{0}")]
+    Died(String),
+    /// Nobody listens: where, after how long, and what it said last.
+    #[error("{0}")]
+    NeverListened(String),
+    /// It accepts connections, and no answer comes: what came instead, and what it said last.
+    #[error("{0}")]
+    NeverAnswered(String),
     /// Someone else listens there.
     #[error("port {0} is taken already: something listens there before the server was started")]
     PortTaken(u16),
@@ -259,8 +226,8 @@ impl Server {
             if let Some(exit) = self.ended() {
                 // Its last words may still be on their way.
                 pause(ms(30));
-                let name = settings.command[0].clone();
-                return Err(StartError::Died { name, how: exit.words(), said: self.last_words() });
+                let (name, how, said) = (&settings.command[0], exit.words(), self.last_words());
+                return Err(StartError::Died(format!("`{name}` ended {how} before it answered anything{said}")));
             }
             if is_interrupted() {
                 return Err(StartError::Interrupted);
@@ -279,16 +246,17 @@ impl Server {
             }
             let waited = settings.start;
             if since(began) > waited {
-                let (name, said) = (settings.command[0].clone(), self.last_words());
-                let address = self.address_text();
+                let (name, address, said) = (&settings.command[0], self.address_text(), self.last_words());
                 return Err(match what {
-                    None => {
-                        let variable = settings.names[&Variable::Port].clone();
-                        StartError::NeverListened { name, address, waited, variable, said }
-                    }
-                    Some(what) => {
-                        StartError::NeverAnswered { name, address, path, waited, what: what.to_owned(), said }
-                    }
+                    None => StartError::NeverListened(format!(
+                        "`{name}` runs, but nothing listens on {address} after {waited:?}; it must heed the variable {}, \
+                         or say its port with --port{said}",
+                        settings.names[&Variable::Port]
+                    )),
+                    Some(what) => StartError::NeverAnswered(format!(
+                        "`{name}` accepts connections on {address}, but did not answer GET {path} within {waited:?}: \
+                         {what}{said}"
+                    )),
                 });
             }
             pause(ms(10));

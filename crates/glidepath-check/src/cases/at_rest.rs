@@ -61,7 +61,7 @@ const CASES: &[Case] = &[
         .script(|s| {
             let mut clients = s.many_at_rest(20)?;
             s.signal()?;
-            s.settle();
+            s.pause(ms(50));
             for client in &mut clients {
                 s.ask_quick(client);
             }
@@ -79,7 +79,7 @@ const CASES: &[Case] = &[
         .script(|s| {
             let mut clients = s.many_at_rest(5)?;
             s.signal()?;
-            s.settle();
+            s.pause(ms(50));
             for client in &mut clients {
                 let fate = s.ask_quick(client).answered(PATIENCE);
                 s.saw(fate);
@@ -247,7 +247,8 @@ const CASES: &[Case] = &[
             s.signal()?;
             if s.is_control() {
                 s.pause(ms(1000));
-                return Ok(clients.iter().for_each(|client| s.saw(at_rest_still(client))));
+                clients.iter().for_each(|client| s.saw(at_rest_still(client)));
+                return Ok(());
             }
             for client in &mut clients {
                 let end = client.ends_by(ms(5000));
