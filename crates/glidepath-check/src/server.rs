@@ -20,7 +20,7 @@ use crate::clock::{ms, now, pause, since, wait_until};
 use crate::record::Recorder;
 use crate::settings::{Settings, Stop, Tls, Variable, Whom, Work, signal_name};
 use crate::wire::http1::{Client, Missing};
-use crate::wire::{Address, End, Wire};
+use crate::wire::{Address, End, Wire, kernel};
 
 /// Set for the server and so for all that it starts: what left its process group is still found by it.
 const MARK: &str = "GLIDEPATH_CHECK_CASE";
@@ -62,6 +62,8 @@ pub(crate) struct Start {
     pub(crate) wrapper: Vec<String>,
     /// Nobody reads what it writes.
     pub(crate) unread: bool,
+    /// It is known to listen everywhere that it was told to: that is waited for, too.
+    pub(crate) everywhere: bool,
 }
 
 pub(crate) struct Server {
@@ -129,6 +131,9 @@ impl Server {
     pub(crate) fn start(settings: &Settings, start: &Start, recorder: &Recorder) -> Result<Self, StartError> {
         let mut server = Self::launch(settings, start, recorder)?;
         server.wait_until_it_answers(settings)?;
+        if start.everywhere {
+            wait_until(settings.start, || server.listens_everywhere());
+        }
         Ok(server)
     }
 
@@ -261,6 +266,12 @@ impl Server {
             }
             pause(ms(10));
         }
+    }
+
+    fn listens_everywhere(&self) -> bool {
+        let tcp = self.tls.iter().chain(&self.admin);
+        tcp.copied().all(|address| kernel::is_listening(address) != Some(false))
+            && self.unix.as_ref().is_none_or(|path| path.exists())
     }
 
     fn address_text(&self) -> String {

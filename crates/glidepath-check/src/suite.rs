@@ -265,7 +265,7 @@ fn act(settings: &Settings, found: &Findings, case: &Case, control: bool) -> (Pl
         variables.insert(Variable::AdminPort, free_port().to_string());
     }
     let wrapper = case.wrapper.iter().map(|word| (*word).to_owned()).collect();
-    let start = Start { variables, wrapper, unread: case.unread };
+    let start = Start { variables, wrapper, unread: case.unread, everywhere: true };
     let started = match case.unawaited {
         true => Server::launch(settings, &start, &recorder),
         false => Server::start(settings, &start, &recorder),

@@ -89,10 +89,11 @@ const CASES: &[Case] = &[
     Case::must("idle/in-buffer", "IDLE-3", "bytes already in the socket's receive buffer count as a request: answered, never closed under")
         .expects("requests that reached the server before the signal are answered, on connections at rest")
         .since("the request was there first; nobody told the client, and its connection is closed under it")
-        .wants(&[Answered, ToldClose])
+        .repeats(3, 1.0)
+    .wants(&[Answered, ToldClose])
         .control(&[Answered])
         .script(|s| {
-            let mut clients = s.many_at_rest(20)?;
+            let mut clients = s.many_at_rest(40)?;
             s.pause(QUIET);
             s.server.freeze();
             for client in &mut clients {
@@ -109,10 +110,11 @@ const CASES: &[Case] = &[
     Case::must("idle/in-buffer-first", "IDLE-3", "bytes already in the socket's receive buffer count as a request: answered, never closed under")
         .expects("requests that reached the server before the signal are answered, first on their connections")
         .since("a new client's very first request is lost")
-        .wants(&[Answered, ToldClose])
+        .repeats(3, 1.0)
+    .wants(&[Answered, ToldClose])
         .control(&[Answered])
         .script(|s| {
-            let mut clients: Vec<Client> = (0..20).map(|_| s.accepted()).collect::<Result<_, _>>()?;
+            let mut clients: Vec<Client> = (0..40).map(|_| s.accepted()).collect::<Result<_, _>>()?;
             s.pause(ms(300));
             s.server.freeze();
             for client in &mut clients {

@@ -314,7 +314,7 @@ impl Connection {
         if broken("stray-bytes") && draining() {
             self.write("HTTP/1.1 200 OK\r\n\r\n")?;
         }
-        Ok(!close && !(broken("no-close") && draining()))
+        Ok(!close && !draining())
     }
 
     fn cut(&mut self) -> Result<bool, Over> {
