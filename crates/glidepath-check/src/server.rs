@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -129,6 +129,17 @@ pub fn adopt_orphans() {
 impl Server {
     /// Starts it and waits until it answers.
     pub(crate) fn start(settings: &Settings, start: &Start, recorder: &Recorder) -> Result<Self, StartError> {
+        for _ in 0..2 {
+            match Self::start_once(settings, start, recorder) {
+                // It is known to come up: someone else may have taken its port in that moment.
+                Err(StartError::Died(_)) if start.everywhere && settings.port.is_none() => {}
+                started => return started,
+            }
+        }
+        Self::start_once(settings, start, recorder)
+    }
+
+    fn start_once(settings: &Settings, start: &Start, recorder: &Recorder) -> Result<Self, StartError> {
         let mut server = Self::launch(settings, start, recorder)?;
         server.wait_until_it_answers(settings)?;
         if start.everywhere {
@@ -241,7 +252,9 @@ impl Server {
                 let mut client = Client::new(wire, &settings.headers_text());
                 client.get(&path);
                 match client.answer(settings.start.saturating_sub(since(began)).max(ms(50))) {
-                    Ok(_) => return Ok(()),
+                    // If it has ended, it was someone else who answered.
+                    Ok(_) if self.ended().is_none() => return Ok(()),
+                    Ok(_) => {}
                     Err(Missing::Nothing(End::Silence)) => what = Some("nothing came"),
                     Err(Missing::Part(End::Silence)) => what = Some("an answer began and did not end"),
                     Err(Missing::Nothing(_)) => what = Some("it closed the connection without an answer"),
@@ -424,7 +437,12 @@ fn next_mark() -> String {
 /// Below the ports that the kernel gives to clients: one of ours that connects to a closed port there could meet itself.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let first = std::process::id().wrapping_mul(97);
+    // Other checks may run on this machine.
+    static FIRST: OnceLock<u32> = OnceLock::new();
+    let first = *FIRST.get_or_init(|| {
+        let now = jiff::Timestamp::now().subsec_nanosecond().unsigned_abs();
+        std::process::id().wrapping_mul(97).wrapping_add(now / 1000)
+    });
     loop {
         let offset = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = (12_000 + first.wrapping_add(offset) % 20_000) as u16;

@@ -55,23 +55,19 @@ const CASES: &[Case] = &[
             Ok(())
         }),
     Case::must("req/fin-after-answer", "REQ-1", "a request in flight gets its whole response")
-        .expects("behind the answer of a request in flight comes FIN within 3 s, and not RST")
+        .expects("behind the answer of a request in flight comes FIN within 8 s, and not RST")
         .since("RST can destroy an answer that the client has not read yet (RFC 9112, section 9.6)")
         .needs(&[Need::Slow])
         .wants(&[EndedAtRest])
         .control(&[Open])
-        .script(|s| {
-            let mut client = s.busy(SLOW)?;
-            s.signal()?;
-            let answer = client.answer(PATIENCE);
-            let seen = match answer {
-                Ok(_) if s.is_control() => ends_within(&mut client, 1000),
-                Ok(_) => ends_within(&mut client, 3000),
-                Err(_) => client.fate(&answer),
-            };
-            s.saw(seen);
-            Ok(())
-        }),
+        .script(|s| end_behind_the_answer(s, 8000)),
+    Case::should("req/fin-soon", "REQ-2", "responses whose head is not yet written say `Connection: close`")
+        .expects("behind the answer of a request in flight comes FIN within a second")
+        .since("as long as it stays open, the client may send its next request on it")
+        .needs(&[Need::Slow])
+        .wants(&[EndedAtRest])
+        .control(&[Open])
+        .script(|s| end_behind_the_answer(s, 1000)),
     Case::must("req/stream", "REQ-3", "a streamed response goes on to its end")
         .expects("a streamed answer whose first part has come is whole at the end")
         .since("a download that looks complete and is not corrupts whatever reads it")
@@ -380,6 +376,18 @@ const CASES: &[Case] = &[
             Ok(())
         }),
 ];
+
+fn end_behind_the_answer(s: &mut Stage<'_>, milliseconds: u64) -> Script {
+    let mut client = s.busy(SLOW)?;
+    s.signal()?;
+    let answer = client.answer(PATIENCE);
+    let seen = match answer {
+        Ok(_) => ends_within(&mut client, if s.is_control() { 1000 } else { milliseconds }),
+        Err(_) => client.fate(&answer),
+    };
+    s.saw(seen);
+    Ok(())
+}
 
 /// FIN within so many milliseconds from now.
 fn ends_within(client: &mut Client, milliseconds: u64) -> Seen {

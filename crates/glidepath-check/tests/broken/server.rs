@@ -223,6 +223,12 @@ impl Connection {
                     self.close();
                     return Err(Over);
                 }
+                Ok(_) if broken("buffer-ignored") && !began => {
+                    sleep(Duration::from_millis(50));
+                    if draining() {
+                        return Err(Over);
+                    }
+                }
                 Ok(_) => {}
                 Err(ErrorKind::WouldBlock) => self.wait(began)?,
                 Err(_) => return Err(Over),
@@ -250,7 +256,7 @@ impl Connection {
             return Ok(());
         }
         // Bytes may have come since the last read.
-        if !broken("buffer-ignored") && matches!(self.stream.peek(&mut [0]), Ok(1..)) {
+        if !broken("no-quiet-window") && matches!(self.stream.peek(&mut [0]), Ok(1..)) {
             return Ok(());
         }
         if broken("resets-at-rest") {
@@ -346,7 +352,7 @@ impl Connection {
             if draining() && broken("cancels") {
                 return Err(Over);
             }
-            if broken("half-close-ends") && matches!(self.stream.peek(&mut [0]), Ok(0)) {
+            if broken("half-close-ends") && draining() && matches!(self.stream.peek(&mut [0]), Ok(0)) {
                 return Err(Over);
             }
             if CUT.load(SeqCst) {
