@@ -136,6 +136,25 @@ impl<'a> Stage<'a> {
         (0..count).map(|_| self.at_rest()).collect()
     }
 
+    /// Connections at rest that were used this very moment.
+    pub(crate) fn just_used(&self, count: usize) -> Result<Vec<Client>, Trouble> {
+        let mut clients = self.many_at_rest(count)?;
+        let asked = now();
+        for client in &mut clients {
+            self.ask_quick(client);
+        }
+        for client in &mut clients {
+            let fate = client.answered(PATIENCE);
+            if fate.outcome != Outcome::Answered {
+                return Err(Trouble::Broken(format!("before the signal: {}", fate.text)));
+            }
+        }
+        match since(asked) {
+            took if took < ms(200) => Ok(clients),
+            took => Err(Trouble::Broken(format!("this machine is too busy: {count} requests took {}", words(took)))),
+        }
+    }
+
     pub(crate) fn ask_quick<'c>(&self, client: &'c mut Client) -> &'c mut Client {
         client.knows(self.found.quick_length).get(&self.settings.path(Work::Quick, 0, 0))
     }

@@ -162,11 +162,11 @@ fn play(settings: &Settings, found: &Findings, section: &str, case: &Case) -> mo
             outcomes: Default::default(),
         },
         None => {
-            let (control, drawn) = act(settings, found, case, true);
+            let (control, drawn) = act_again(settings, found, case, true);
             control_timeline = Some(drawn);
             let mut seen = Ok(Vec::new());
             for _ in 0..case.repeat {
-                let (played, drawn) = act(settings, found, case, false);
+                let (played, drawn) = act_again(settings, found, case, false);
                 // Of several, the one that shows what went wrong.
                 let is_bad =
                     played.as_ref().map_or(true, |seen| seen.iter().any(|seen| !case.wants.contains(&seen.outcome)));
@@ -236,6 +236,17 @@ fn cannot(settings: &Settings, found: &Findings, case: &Case) -> Option<String> 
     trial.args(arguments).arg("true").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let works = trial.status().is_ok_and(|status| status.success());
     (!works).then(|| format!("`{}` can't be used here", case.wrapper.join(" ")))
+}
+
+/// A script that could not be played, as the machine was too busy or a port was taken, has said nothing: it gets two more turns.
+fn act_again(settings: &Settings, found: &Findings, case: &Case, control: bool) -> (Played, Timeline) {
+    for _ in 0..2 {
+        let (played, timeline) = act(settings, found, case, control);
+        if !matches!(played, Err(Trouble::Broken(_))) || is_interrupted() {
+            return (played, timeline);
+        }
+    }
+    act(settings, found, case, control)
 }
 
 /// The script once, on a server of its own.

@@ -59,9 +59,9 @@ const CASES: &[Case] = &[
         .wants(&[Answered, ToldClose])
         .control(&[Answered])
         .script(|s| {
-            let mut clients = s.many_at_rest(20)?;
+            let mut clients = s.just_used(10)?;
             s.signal()?;
-            s.pause(ms(50));
+            s.pause(ms(20));
             for client in &mut clients {
                 s.ask_quick(client);
             }
@@ -77,11 +77,14 @@ const CASES: &[Case] = &[
         .wants(&[ToldClose])
         .control(&[Answered])
         .script(|s| {
-            let mut clients = s.many_at_rest(5)?;
+            let mut clients = s.just_used(5)?;
             s.signal()?;
-            s.pause(ms(50));
+            s.pause(ms(20));
             for client in &mut clients {
-                let fate = s.ask_quick(client).answered(PATIENCE);
+                s.ask_quick(client);
+            }
+            for client in &mut clients {
+                let fate = client.answered(PATIENCE);
                 s.saw(fate);
             }
             Ok(())

@@ -18,7 +18,7 @@ static SEALED: AtomicBool = AtomicBool::new(false);
 static OPEN: AtomicU32 = AtomicU32::new(0);
 static TASKS: AtomicU32 = AtomicU32::new(0);
 
-const QUIET: Duration = Duration::from_millis(500);
+const QUIET: Duration = Duration::from_millis(800);
 const HEAD: Duration = Duration::from_secs(8);
 const TICK: Duration = Duration::from_millis(5);
 
@@ -223,7 +223,7 @@ impl Connection {
                     self.close();
                     return Err(Over);
                 }
-                Ok(_) if broken("buffer-ignored") && !began => {
+                Ok(_) if broken("buffer-ignored") && self.served && !began => {
                     sleep(Duration::from_millis(50));
                     if draining() {
                         return Err(Over);
@@ -256,7 +256,7 @@ impl Connection {
             return Ok(());
         }
         // Bytes may have come since the last read.
-        if !broken("no-quiet-window") && matches!(self.stream.peek(&mut [0]), Ok(1..)) {
+        if matches!(self.stream.peek(&mut [0]), Ok(1..)) {
             return Ok(());
         }
         if broken("resets-at-rest") {
@@ -490,7 +490,7 @@ impl Connection {
         if request.length.unwrap_or(0) == 0 {
             return Ok(goes_on);
         }
-        if broken("smuggles") {
+        if broken("smuggles") && draining() {
             return Ok(true);
         }
         self.held.clear();
