@@ -34,5 +34,7 @@ async fn main() -> Result<Report, failure::Failure> {
     let app = api::router(&store, lifecycle.drain(), &config);
 
     greeting::say(&listener, &config);
-    Ok(lifecycle.serve(listener, app).lame_duck(config.lame_duck).grace(config.grace).await?)
+    // The feed is asked for with GET, by HTTP/1.1.
+    let server = lifecycle.serve(listener, app).websockets_over_http2(false);
+    Ok(server.lame_duck(config.lame_duck).grace(config.grace).await?)
 }

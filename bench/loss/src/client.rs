@@ -1,16 +1,19 @@
 //! What all kinds of clients share: opening, asking, counting, and knowing when it is over.
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
+use tokio::sync::SetOnce;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsConnector;
 
 use crate::judge::{Answer, End, Outcome, Seen, judge};
+use crate::stream::Look;
 use crate::tally::Tally;
-use crate::wire::{Look, NotOpened, Response, Wire};
+use crate::wire::{Door, NotOpened, Response, Wire};
 
 /// How long a client waits for the FIN that was announced to it.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -18,13 +21,17 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// What every client of a round knows.
 pub(crate) struct Round {
     pub(crate) address: SocketAddr,
+    /// Where the same is served over TLS, and how one gets in with HTTP/1.1 and with HTTP/2.
+    pub(crate) tls: Option<(SocketAddr, TlsConnector, TlsConnector)>,
     /// 0 is the control run.
     pub(crate) number: u32,
     /// The clients shall leave by themselves.
     pub(crate) over: AtomicBool,
     /// Clients that were connected once.
     pub(crate) opened: AtomicUsize,
-    pub(crate) signalled: OnceLock<Instant>,
+    pub(crate) signalled: SetOnce<Instant>,
+    /// The server stands still, and finds what comes now in its accept queue.
+    pub(crate) frozen: SetOnce<()>,
 }
 
 pub(crate) struct Client<'a> {
@@ -32,7 +39,13 @@ pub(crate) struct Client<'a> {
     pub(crate) rng: Rng,
     /// Looks for FIN before it sends.
     pub(crate) looks: bool,
+    /// Comes over TLS.
+    pub(crate) tls: bool,
+    pub(crate) h2: bool,
+    /// Takes little at a time.
+    pub(crate) is_narrow: bool,
     pub(crate) tally: Tally,
+    pub(crate) bare: Arc<AtomicU64>,
     pub(crate) has_opened: bool,
 }
 
@@ -43,7 +56,33 @@ pub(crate) enum Next {
     Gone,
 }
 
-impl Client<'_> {
+impl<'a> Client<'a> {
+    pub(crate) fn new(round: &'a Round, rng: Rng, looks: bool, tls: bool) -> Self {
+        Client {
+            round,
+            rng,
+            looks,
+            tls,
+            h2: false,
+            is_narrow: false,
+            tally: Tally::default(),
+            bare: Arc::default(),
+            has_opened: false,
+        }
+    }
+
+    /// Another one of its kind, with a count of its own.
+    pub(crate) fn twin(&mut self) -> Self {
+        Client { has_opened: true, ..Client::new(self.round, self.rng.fork(), self.looks, self.tls) }
+    }
+
+    /// The counts, with what has no outcome as lost.
+    pub(crate) fn count(mut self) -> Tally {
+        self.tally.lost += self.tally.open();
+        self.tally.no_goodbye += self.bare.load(Ordering::Relaxed);
+        self.tally
+    }
+
     pub(crate) fn goes_on(&self) -> bool {
         !self.round.over.load(Ordering::Relaxed)
     }
@@ -55,14 +94,20 @@ impl Client<'_> {
         }
     }
 
+    /// Until the signal came and a little longer, but never for long: in a control run it does not come.
+    pub(crate) async fn past_the_signal(&mut self, most: u64) {
+        let patience = Duration::from_millis(self.rng.u64(0..=700));
+        let _came = timeout(patience, self.round.signalled.wait()).await;
+        self.think(most).await;
+    }
+
     /// A new connection; none when the client is done, because it was refused.
     pub(crate) async fn open(&mut self) -> Option<Wire> {
         while self.goes_on() {
-            match Wire::open(self.round.address).await {
+            let began = Instant::now();
+            match Wire::open(&self.door()).await {
                 Ok(wire) => {
-                    if !std::mem::replace(&mut self.has_opened, true) {
-                        self.round.opened.fetch_add(1, Ordering::Relaxed);
-                    }
+                    self.connected();
                     return Some(wire);
                 }
                 Err(NotOpened::Local) => sleep(Duration::from_millis(5)).await,
@@ -81,9 +126,34 @@ impl Client<'_> {
                     self.say("a connect was neither accepted nor refused");
                     return None;
                 }
+                Err(NotOpened::AtRest) => self.tally.at_rest += 1,
+                // Asked for with the ClientHello, like a request with its head.
+                Err(NotOpened::Handshake(answer, since)) => {
+                    self.tally.sent += 1;
+                    let outcome = self.judge_at(answer, false, began, since);
+                    if outcome != Outcome::Answered {
+                        let before = began.elapsed().saturating_sub(since);
+                        self.say(&format!("that was a handshake, begun {before:?} after its connect"));
+                    }
+                }
             }
         }
         None
+    }
+
+    /// Known once to those who wait for all.
+    pub(crate) fn connected(&mut self) {
+        if !std::mem::replace(&mut self.has_opened, true) {
+            self.round.opened.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn door(&self) -> Door<'_> {
+        let (address, tls) = match &self.round.tls {
+            Some((address, h1, h2)) if self.tls => (*address, Some(if self.h2 { h2 } else { h1 })),
+            _ => (self.round.address, None),
+        };
+        Door { address, tls, looks: self.looks, is_narrow: self.is_narrow, bare: &self.bare }
     }
 
     /// One request with its answer.

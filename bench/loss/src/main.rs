@@ -5,8 +5,10 @@ mod client;
 mod judge;
 mod kinds;
 mod load;
+mod program;
 mod server;
 mod show;
+mod stream;
 mod tally;
 mod wire;
 
@@ -19,9 +21,10 @@ use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use kinds::Kind;
+use kinds::{Class, Kind};
 use load::Plan;
-use show::Outcome;
+use program::Program;
+use show::{Outcome, markdown, side_by_side};
 
 const TARGET: &str = "target/release/examples/target";
 
@@ -42,16 +45,31 @@ struct Args {
     /// Of a hundred clients, so many don't look for FIN before they send; they are counted apart
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=90))]
     blind: u32,
+    /// Of a hundred clients, so many come over TLS, where the server heeds TLS_PORT
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=100))]
+    tls: u32,
+    /// Of a hundred ends, so many begin with a lame duck, where the server heeds LAME_DUCK
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=100))]
+    lame_duck: u32,
     /// Of a hundred ends, in so many the server is stopped (SIGSTOP) for up to 50 ms before the signal
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(0..=100))]
     freeze: u32,
     /// The same moments and choices again [default: by chance, and printed]
     #[arg(long)]
     seed: Option<u64>,
-    /// Writes all counts to this file
+    /// Writes all counts to this file, anew after every 50 ends
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// The server, which must heed PORT [default: target/release/examples/target]
+    /// Writes all tables to this file, as Markdown, anew after every 50 ends
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Servers to compare with, under the same load: a peer.toml, its folder, or a folder of such folders
+    #[arg(long, value_name = "PATH")]
+    compare: Vec<PathBuf>,
+    /// Peers run with nothing set about their end, instead of as their documentation advises
+    #[arg(long, requires = "compare")]
+    defaults: bool,
+    /// The server that must lose nothing, which heeds PORT [default: target/release/examples/target]
     #[arg(last = true)]
     command: Vec<OsString>,
 }
@@ -82,49 +100,108 @@ async fn run(mut args: Args) -> anyhow::Result<bool> {
     }
     args.kinds.sort_unstable();
     args.kinds.dedup();
+    let mut results = Results { json: args.json, markdown: args.markdown, outcomes: Vec::new() };
     // Found out now, and not after minutes.
-    if let Some(path) = &args.json {
-        std::fs::write(path, "").with_context(|| format!("can't write {}", path.display()))?;
+    results.save()?;
+    let mut programs = vec![Program::target(args.command, args.tls > 0)];
+    for path in &args.compare {
+        programs.extend(program::peers(path, args.defaults)?);
     }
     let plan = Plan {
         kinds: args.kinds,
         clients: args.clients as usize,
         blind: args.blind as usize,
+        tls: args.tls as usize,
         freeze: args.freeze,
+        lame_duck: args.lame_duck,
         seed: args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000)),
-        command: args.command,
     };
-    let outcome = all_ends(&plan, args.ends).await?;
-    say(io::stdout(), &outcome.table());
-    for sentence in outcome.sentences() {
-        say(io::stdout(), &sentence);
+    for (index, program) in programs.iter().enumerate() {
+        let is_peer = index > 0;
+        let new = Outcome { server: program.name.clone(), seed: plan.seed, ends: args.ends, ..Outcome::default() };
+        results.outcomes.push(Outcome { clients: plan.clients, ..new });
+        if let Err(error) = all_ends(&plan, program, is_peer, &mut results).await {
+            if !is_peer {
+                return Err(error);
+            }
+            // The others can still be compared.
+            say(io::stderr(), &format!("loss: {}: {error:#}", program.name));
+            results.last().wrong_exits.push(format!("{error:#}"));
+        }
+        let outcome = results.last();
+        outcome.judge();
+        say(io::stdout(), &format!("{}\n{}", outcome.server, outcome.table()));
+        outcome.sentences().iter().for_each(|sentence| say(io::stdout(), sentence));
+        results.save()?;
     }
-    if let Some(path) = &args.json {
-        let json = serde_json::to_string_pretty(&outcome)?;
-        std::fs::write(path, json).with_context(|| format!("can't write {}", path.display()))?;
+    if programs.len() > 1 {
+        say(io::stdout(), &format!("\n{}", side_by_side(&results.outcomes)));
     }
-    Ok(outcome.passed)
+    Ok(results.outcomes[0].passed)
 }
 
-async fn all_ends(plan: &Plan, ends: u32) -> anyhow::Result<Outcome> {
-    let words: Vec<_> = plan.command.iter().map(|word| word.to_string_lossy()).collect();
-    let mut outcome =
-        Outcome { command: words.join(" "), seed: plan.seed, ends, clients: plan.clients, ..Outcome::default() };
+/// What came out so far, a server each, and where it is kept.
+struct Results {
+    json: Option<PathBuf>,
+    markdown: Option<PathBuf>,
+    outcomes: Vec<Outcome>,
+}
+
+impl Results {
+    /// Of the server that runs.
+    fn last(&mut self) -> &mut Outcome {
+        self.outcomes.last_mut().expect("pushed before its server starts")
+    }
+
+    fn save(&self) -> anyhow::Result<()> {
+        let write = |path: &Path, text: String| {
+            std::fs::write(path, text).with_context(|| format!("can't write {}", path.display()))
+        };
+        if let Some(path) = &self.json {
+            write(path, serde_json::to_string_pretty(&self.outcomes)?)?;
+        }
+        if let Some(path) = &self.markdown {
+            let words: Vec<_> = std::env::args().skip(1).collect();
+            write(path, markdown(&self.outcomes, &format!("cargo run --release -p loss -- {}", words.join(" "))))?;
+        }
+        Ok(())
+    }
+}
+
+async fn all_ends(plan: &Plan, program: &Program, is_peer: bool, results: &mut Results) -> anyhow::Result<()> {
+    let outcome = results.last();
+    for kind in &plan.kinds {
+        for tls in [false, true] {
+            let class = Class { kind: *kind, tls };
+            outcome.left_out.extend(program.lacks(class).map(|lack| (class, lack)));
+        }
+    }
+    let ends = outcome.ends;
     let progress = Progress::new(ends);
-    progress.say(&format!("{}, seed {}: control, without a signal", outcome.command, outcome.seed));
-    let (counts, exit) = load::control(plan).await?;
+    progress.say(&format!("{}, seed {}: control, without a signal", outcome.server, outcome.seed));
+    let out: Vec<_> = outcome.left_out.keys().copied().collect();
+    let (counts, exit) = load::control(plan, program, &out).await?;
     outcome.add_control(counts);
+    if is_peer {
+        outcome.leave_out_invalid();
+    }
     outcome.wrong_exits.extend(exit.wrong().map(|wrong| format!("control: {wrong}: {}", exit.said.trim())));
+    let out: Vec<_> = outcome.left_out.keys().copied().collect();
     for number in 1..=ends {
-        let (counts, exit) = load::end(plan, number).await?;
+        let (counts, exit) = load::end(plan, program, &out, number).await?;
+        let outcome = results.last();
+        for (class, counts) in &counts {
+            counts.looking.notes.iter().for_each(|note| progress.say(&format!("{class}: {note}")));
+        }
         outcome.add(counts);
-        outcome.exit_ms.push(u64::try_from(exit.took.as_millis())?);
-        outcome.wrong_exits.extend(exit.wrong().map(|wrong| format!("end {number}: {wrong}: {}", exit.said.trim())));
-        progress.step(number, &outcome);
+        outcome.add_exit(&exit);
+        progress.step(number, outcome);
+        if number % 50 == 0 {
+            results.save()?;
+        }
     }
     progress.bar.finish_and_clear();
-    outcome.judge();
-    Ok(outcome)
+    Ok(())
 }
 
 /// A bar on a terminal, a line now and then elsewhere.

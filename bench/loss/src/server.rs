@@ -1,7 +1,7 @@
-//! The server under load: started on a port of ours, told to end by SIGTERM, and never left behind.
+//! The server under load: started on ports of ours, told to end, and never left behind.
 
-use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -12,20 +12,30 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::program::{Program, Stop};
+
 /// How long a server may take until it accepts, and until it has ended.
 const START: Duration = Duration::from_secs(10);
 const END: Duration = Duration::from_secs(35);
 /// So much of what it said last is kept.
 const SAID: usize = 4096;
+const PORTS: u32 = 12_000;
 
-pub(crate) struct Server {
+pub(crate) struct Server<'a> {
+    program: &'a Program,
     child: Child,
+    /// The command that ends it.
+    stopper: Option<Child>,
     pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<SocketAddr>,
+    lame_duck: Duration,
     said: JoinSet<String>,
 }
 
 pub(crate) struct Exit {
-    pub(crate) status: Option<ExitStatus>,
+    status: Option<ExitStatus>,
+    good: Vec<i32>,
+    pub(crate) lame_duck: Duration,
     /// Signal to exit.
     pub(crate) took: Duration,
     pub(crate) said: String,
@@ -36,43 +46,67 @@ impl Exit {
     pub(crate) fn wrong(&self) -> Option<String> {
         match self.status {
             None => Some(format!("still running {:?} after the signal; it was killed", self.took)),
-            Some(status) if status.code() != Some(0) => Some(format!("ended with {status}, not with 0")),
+            Some(status) if !self.good.contains(&code(status)) => {
+                Some(format!("ended with {status}, not with {:?}", self.good))
+            }
+            // Then nothing was seen of an end with one.
+            Some(_) if self.took < self.lame_duck => Some(format!(
+                "ended {:?} after the signal, with LAME_DUCK={:?}",
+                self.took,
+                self.lame_duck.as_secs_f64()
+            )),
             Some(_) => None,
         }
     }
 }
 
-impl Server {
+fn code(status: ExitStatus) -> i32 {
+    status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(-1)
+}
+
+impl<'a> Server<'a> {
     /// `turn` makes the port differ from one server to the next: nothing left over from the last one is met again.
-    pub(crate) async fn start(command: &[OsString], turn: u32) -> anyhow::Result<Self> {
+    pub(crate) async fn start(program: &'a Program, turn: u32, lame_duck: Duration) -> anyhow::Result<Self> {
         let port = free_port(turn)?;
-        let name = command[0].to_string_lossy();
-        let mut child = Command::new(&command[0])
-            .args(&command[1..])
-            .env("PORT", port.to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("can't start {name}"))?;
+        let name = program.command.first().context("there is no command")?.to_string_lossy();
+        let mut command = Command::new(&program.command[0]);
+        command.args(&program.command[1..]).envs(&program.env).env("PORT", port.to_string());
+        let tls = if program.tls { Some(free_port(turn.wrapping_add(PORTS / 2))?) } else { None };
+        if let Some(port) = tls {
+            command.env("TLS_PORT", port.to_string());
+        }
+        if !lame_duck.is_zero() {
+            command.env("LAME_DUCK", lame_duck.as_secs_f64().to_string());
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().with_context(|| format!("can't start {name}"))?;
         let mut said = JoinSet::new();
         if let Some(stderr) = child.stderr.take() {
             said.spawn(last_words(BufReader::new(stderr)));
         }
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut server = Server { child, address, said };
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (address, tls) = (at(port), tls.map(at));
+        let mut server = Server { program, child, stopper: None, address, tls, lame_duck, said };
+        server.accepts(address, "PORT").await?;
+        if let Some(tls) = tls {
+            server.accepts(tls, "TLS_PORT (or be run with --tls 0)").await?;
+        }
+        Ok(server)
+    }
+
+    async fn accepts(&mut self, address: SocketAddr, heeds: &str) -> anyhow::Result<()> {
+        let name = &self.program.name;
         let start = Instant::now();
         while tokio::net::TcpStream::connect(address).await.is_err() {
-            if let Some(status) = server.child.try_wait()? {
-                bail!("{name} ended at once with {status}: {}", server.last_words().await.trim());
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{name} ended at once with {status}: {}", self.last_words().await.trim());
             }
             if start.elapsed() > START {
-                bail!("{name} does not listen on {address}, {START:?} after its start; it must heed PORT");
+                bail!("{name} does not listen on {address}, {START:?} after its start; it must heed {heeds}");
             }
             sleep(Duration::from_millis(5)).await;
         }
-        Ok(server)
+        Ok(())
     }
 
     /// Stops it where it stands, or lets it go on.
@@ -80,8 +114,18 @@ impl Server {
         self.signal(if freeze { Signal::STOP } else { Signal::CONT })
     }
 
-    pub(crate) fn terminate(&self) -> anyhow::Result<Instant> {
-        self.signal(Signal::TERM)?;
+    pub(crate) fn terminate(&mut self) -> anyhow::Result<Instant> {
+        match &self.program.stop {
+            Stop::Signal(signal) => self.signal(*signal)?,
+            Stop::Command(words) => {
+                let mut command = Command::new(words.first().context("stop.command is empty")?);
+                command.args(&words[1..]).envs(&self.program.env).env("PORT", self.address.port().to_string());
+                command.env("PID", self.child.id().context("the server ended before it was told to")?.to_string());
+                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+                let name = words[0].to_string_lossy();
+                self.stopper = Some(command.spawn().with_context(|| format!("can't start {name}"))?);
+            }
+        }
         Ok(Instant::now())
     }
 
@@ -101,7 +145,11 @@ impl Server {
                 None
             }
         };
-        Ok(Exit { status, took, said: self.last_words().await })
+        if let Some(mut stopper) = self.stopper.take() {
+            let _or_killed_when_dropped = timeout(Duration::from_secs(5), stopper.wait()).await;
+        }
+        let said = self.last_words().await;
+        Ok(Exit { status, good: self.program.good.clone(), lame_duck: self.lame_duck, took, said })
     }
 
     async fn last_words(&mut self) -> String {
@@ -124,7 +172,7 @@ async fn last_words(mut pipe: impl AsyncReadExt + Unpin) -> String {
 fn free_port(turn: u32) -> anyhow::Result<u16> {
     let first = std::process::id().wrapping_mul(101).wrapping_add(turn);
     for offset in 0..200 {
-        let port = u16::try_from(20_000 + first.wrapping_add(offset) % 12_000)?;
+        let port = u16::try_from(20_000 + first.wrapping_add(offset) % PORTS)?;
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok(port);
         }

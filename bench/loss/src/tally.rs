@@ -10,6 +10,8 @@ const NOTES: usize = 5;
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Tally {
     pub(crate) clients: u64,
+    /// Of these, so many that something bad happened to.
+    pub(crate) hurt: u64,
     // Requests. A WebSocket's upgrade and an event stream are one each, answered when they end properly.
     pub(crate) sent: u64,
     pub(crate) answered: u64,
@@ -24,6 +26,8 @@ pub(crate) struct Tally {
     pub(crate) refused: u64,
     /// WebSockets that ended with Close, event streams that ended with the end of their body.
     pub(crate) goodbyes: u64,
+    /// Over TLS: FIN without close_notify before it. Whatever it cut off is counted above.
+    pub(crate) no_goodbye: u64,
     /// RST on a connection that had no request open.
     pub(crate) reset_at_rest: u64,
     /// The first bad ones, in words.
@@ -50,6 +54,7 @@ impl Tally {
 
     pub(crate) fn add(&mut self, other: Tally) {
         self.clients += other.clients;
+        self.hurt += other.hurt;
         self.sent += other.sent;
         self.answered += other.answered;
         self.untaken += other.untaken;
@@ -61,6 +66,7 @@ impl Tally {
         self.at_rest += other.at_rest;
         self.refused += other.refused;
         self.goodbyes += other.goodbyes;
+        self.no_goodbye += other.no_goodbye;
         self.reset_at_rest += other.reset_at_rest;
         self.notes.extend(other.notes);
         self.notes.truncate(NOTES);

@@ -1,27 +1,46 @@
-//! One connection, byte by byte. TLS comes in here, and nowhere else: `open` makes the stream, `look` peeks at its TCP.
+//! One connection, byte by byte: the look for FIN, the write right after it, HTTP/1 answers.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use bytes::{Buf, BytesMut};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsConnector;
 
 use crate::judge::{Answer, End};
+use crate::stream::{Look, Stream};
 
 /// Longer than any answer takes. Whoever waited this long has been forgotten.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     /// Came, and not used yet.
-    held: Vec<u8>,
+    held: BytesMut,
+    /// Waited before each read, by a client that reads slowly.
+    pub(crate) pace: Duration,
     sent_at: Instant,
     /// FIN was there as soon as the write was done.
     crossed: bool,
+}
+
+/// Where to, and how.
+pub(crate) struct Door<'a> {
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<&'a TlsConnector>,
+    /// Looks for FIN before the ClientHello.
+    pub(crate) looks: bool,
+    /// Takes little at a time: a small receive buffer, and segments as small as Ethernet's, which keep the server's send
+    /// buffer small too.
+    pub(crate) is_narrow: bool,
+    /// Counts the connections over TLS that ended without close_notify.
+    pub(crate) bare: &'a Arc<AtomicU64>,
 }
 
 pub(crate) enum NotOpened {
@@ -29,17 +48,12 @@ pub(crate) enum NotOpened {
     Reset,
     /// Neither established nor refused: a SYN that nobody answers.
     Hung,
+    /// FIN was there before anything was sent: a busy client comes late to its own connection.
+    AtRest,
+    /// Established, and the TLS handshake came to nothing so long after it began.
+    Handshake(Answer, Duration),
     /// Our own trouble, such as no free port.
     Local,
-}
-
-/// What is there to be read, without reading it.
-#[derive(PartialEq, Eq)]
-pub(crate) enum Look {
-    Quiet,
-    Bytes,
-    Fin,
-    Reset,
 }
 
 #[derive(Debug, PartialEq)]
@@ -63,25 +77,47 @@ pub(crate) enum Framing {
 }
 
 impl Wire {
-    pub(crate) async fn open(address: SocketAddr) -> Result<Self, NotOpened> {
-        match timeout(PATIENCE, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                let _as_it_is = stream.set_nodelay(true);
-                Ok(Wire { stream, held: Vec::new(), sent_at: Instant::now(), crossed: false })
+    pub(crate) async fn open(door: &Door<'_>) -> Result<Self, NotOpened> {
+        let tcp = match timeout(PATIENCE, connect(door)).await {
+            Ok(Ok(tcp)) => tcp,
+            Ok(Err(error)) => {
+                return Err(match error.kind() {
+                    io::ErrorKind::ConnectionRefused => NotOpened::Refused,
+                    io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => NotOpened::Reset,
+                    io::ErrorKind::TimedOut => NotOpened::Hung,
+                    _ => NotOpened::Local,
+                });
             }
-            Ok(Err(error)) => Err(match error.kind() {
-                io::ErrorKind::ConnectionRefused => NotOpened::Refused,
-                io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => NotOpened::Reset,
-                io::ErrorKind::TimedOut => NotOpened::Hung,
-                _ => NotOpened::Local,
-            }),
-            Err(_) => Err(NotOpened::Hung),
-        }
+            Err(_) => return Err(NotOpened::Hung),
+        };
+        Wire::begin(tcp, door).await
     }
 
-    /// Asks the kernel: what the runtime knows may be older.
-    pub(crate) fn look(&self) -> Look {
-        if self.held.is_empty() { look(&self.stream) } else { Look::Bytes }
+    /// On a connection that is established.
+    async fn begin(tcp: TcpStream, door: &Door<'_>) -> Result<Self, NotOpened> {
+        let _as_it_is = tcp.set_nodelay(true);
+        let mut tcp = Stream::Clear(tcp);
+        if door.tls.is_some() && door.looks && tcp.look() == Look::Fin {
+            return Err(NotOpened::AtRest);
+        }
+        let begun = Instant::now();
+        let stream = match door.tls {
+            None => tcp,
+            Some(tls) => match timeout(PATIENCE, tcp.with_tls(tls, door.bare)).await {
+                Ok(Ok(stream)) => stream,
+                // rustls's word for an alert, or for bytes that are no TLS.
+                Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Err(NotOpened::Handshake(Answer::Wrong, begun.elapsed()));
+                }
+                Ok(Err(error)) => return Err(NotOpened::Handshake(Answer::None(End::of(&error)), begun.elapsed())),
+                Err(_) => return Err(NotOpened::Handshake(Answer::None(End::Silence), begun.elapsed())),
+            },
+        };
+        Ok(Wire { stream, held: BytesMut::new(), pace: Duration::ZERO, sent_at: Instant::now(), crossed: false })
+    }
+
+    pub(crate) fn look(&mut self) -> Look {
+        if self.held.is_empty() { self.stream.look() } else { Look::Bytes }
     }
 
     /// Writes at once, without a chance for anything to come between the look and the write.
@@ -95,13 +131,17 @@ impl Wire {
             }
         };
         self.sent_at = Instant::now();
-        self.crossed = look(&self.stream) == Look::Fin;
+        self.crossed = self.stream.look() == Look::Fin;
         self.send_more(&bytes[written..]).await
     }
 
     /// The rest of a request.
     pub(crate) async fn send_more(&mut self, bytes: &[u8]) -> Result<(), End> {
-        match timeout(PATIENCE, self.stream.write_all(bytes)).await {
+        let write = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        match timeout(PATIENCE, write).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(End::of(&error)),
             Err(_) => Err(End::Silence),
@@ -117,7 +157,7 @@ impl Wire {
     }
 
     /// The stream itself, for clients that bring their own protocol. Only before anything was read.
-    pub(crate) fn into_stream(self) -> TcpStream {
+    pub(crate) fn into_stream(self) -> Stream {
         self.stream
     }
 
@@ -125,8 +165,10 @@ impl Wire {
     pub(crate) async fn end(&mut self) -> End {
         loop {
             self.held.clear();
-            if let Err(end) = self.fill().await {
-                return end;
+            match self.fill().await {
+                Ok(()) => {}
+                Err(End::Fin) => return self.stream.bottom().await,
+                Err(end) => return end,
             }
         }
     }
@@ -134,17 +176,21 @@ impl Wire {
     /// The next answer. `Err` says how much of it came.
     pub(crate) async fn response(&mut self) -> Result<Response, Answer> {
         let head = self.head().await?;
+        self.body(head).await
+    }
+
+    pub(crate) async fn body(&mut self, head: Head) -> Result<Response, Answer> {
         let mut body = Vec::new();
         match head.framing {
             Framing::Length(length) => {
                 while self.held.len() < length {
                     self.fill().await.map_err(Answer::Part)?;
                 }
-                body.extend(self.held.drain(..length));
+                body.extend_from_slice(&self.held.split_to(length));
             }
             Framing::Chunked => {
                 while let Some(chunk) = self.chunk().await.map_err(Answer::Part)? {
-                    body.extend(chunk);
+                    body.extend_from_slice(&chunk);
                 }
             }
         }
@@ -155,7 +201,7 @@ impl Wire {
         loop {
             if let Some(end) = find(&self.held, b"\r\n\r\n") {
                 let head = parse(&self.held[..end]).ok_or(Answer::Wrong)?;
-                self.held.drain(..end + 4);
+                self.held.advance(end + 4);
                 return Ok(head);
             }
             let nothing = self.held.is_empty();
@@ -164,7 +210,7 @@ impl Wire {
     }
 
     /// The next chunk of a chunked body, or none at its proper end.
-    pub(crate) async fn chunk(&mut self) -> Result<Option<Vec<u8>>, End> {
+    pub(crate) async fn chunk(&mut self) -> Result<Option<BytesMut>, End> {
         let line = loop {
             match find(&self.held, b"\r\n") {
                 Some(end) => break end,
@@ -177,12 +223,17 @@ impl Wire {
         while self.held.len() < line + 2 + size + 2 {
             self.fill().await?;
         }
-        let chunk = self.held[line + 2..line + 2 + size].to_vec();
-        self.held.drain(..line + 2 + size + 2);
+        self.held.advance(line + 2);
+        let chunk = self.held.split_to(size);
+        self.held.advance(2);
         Ok((size > 0).then_some(chunk))
     }
 
     async fn fill(&mut self) -> Result<(), End> {
+        if !self.pace.is_zero() {
+            sleep(self.pace).await;
+        }
+        self.held.reserve(16 * 1024);
         match timeout(PATIENCE, self.stream.read_buf(&mut self.held)).await {
             Ok(Ok(0)) => Err(End::Fin),
             Ok(Ok(_)) => Ok(()),
@@ -192,14 +243,13 @@ impl Wire {
     }
 }
 
-pub(crate) fn look(stream: &TcpStream) -> Look {
-    let mut byte = [0; 1];
-    match recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-        Ok((_, 0)) => Look::Fin,
-        Ok(_) => Look::Bytes,
-        Err(Errno::AGAIN | Errno::INTR) => Look::Quiet,
-        Err(_) => Look::Reset,
+async fn connect(door: &Door<'_>) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    if door.is_narrow {
+        socket.set_recv_buffer_size(4096)?;
+        SockRef::from(&socket).set_tcp_mss(1460)?;
     }
+    socket.connect(door.address).await
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
@@ -239,7 +289,8 @@ mod tests {
             stream.write_all(bytes).await.expect("it reads");
         };
         let ask = async {
-            let Ok(mut wire) = Wire::open(address).await else { panic!("it listens") };
+            let door = Door { address, tls: None, looks: true, is_narrow: false, bare: &Arc::default() };
+            let Ok(mut wire) = Wire::open(&door).await else { panic!("it listens") };
             wire.response().await
         };
         tokio::join!(serve, ask).1
@@ -251,6 +302,31 @@ mod tests {
         assert_eq!(response, Ok(Response { status: 200, close: true, body: b"ok".to_vec() }));
         let response = response_to(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").await;
         assert_eq!(response, Ok(Response { status: 200, close: false, body: b"ok".to_vec() }));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ended_before_its_handshake_had_nothing_to_lose() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let tls = crate::stream::connector(b"http/1.1").expect("a connector");
+        let serve = async {
+            drop(listener.accept().await.expect("a client comes"));
+            drop(listener.accept().await.expect("another one comes"));
+        };
+        let come = async {
+            // Late to its own connection: the server's turn comes between the connect and the look.
+            let door = Door { address, tls: Some(&tls), looks: true, is_narrow: false, bare: &Arc::default() };
+            let tcp = connect(&door).await.expect("it listens");
+            tcp.readable().await.expect("FIN comes");
+            let looking = Wire::begin(tcp, &door).await;
+            let door = Door { looks: false, ..door };
+            let tcp = connect(&door).await.expect("it listens");
+            tcp.readable().await.expect("FIN comes");
+            (looking, Wire::begin(tcp, &door).await)
+        };
+        let (_, (looking, blind)) = tokio::join!(serve, come);
+        assert!(matches!(looking, Err(NotOpened::AtRest)));
+        assert!(matches!(blind, Err(NotOpened::Handshake(Answer::None(_), _))));
     }
 
     #[tokio::test]

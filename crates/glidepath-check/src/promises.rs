@@ -303,7 +303,7 @@ pub(crate) const PROMISES: &[Promise] = &[
     },
     Promise {
         id: "H2-6",
-        says: "cleartext prior knowledge and TLS ALPN behave alike; gRPC calls over it too; at the deadline a gRPC call gets trailers UNAVAILABLE where its head was not sent",
+        says: "cleartext prior knowledge and TLS ALPN behave alike; gRPC calls over it too; at the deadline a gRPC call gets trailers UNAVAILABLE, whether its head was sent or not",
         source: "RFC 9113, sections 3.2 and 3.3",
         seen: "The same ends as above, on one port and not on the other.",
         solved: "One code for both, behind the choice of protocol.",
@@ -331,7 +331,7 @@ pub(crate) const PROMISES: &[Promise] = &[
     },
     Promise {
         id: "SSE-1",
-        says: "`text/event-stream` responses are ended at an event boundary, with a proper end of body, at the drain (setting: at once, or with the deadline)",
+        says: "`text/event-stream` responses are ended at an event boundary, with a proper end of body, at the drain (setting: at once, or with the deadline); a browser's `EventSource` goes on with the next process on the port, and its user sees no error",
         source: "HTML standard, 9.2, server-sent events; RFC 9112, section 7.1",
         seen: "The end waits for a stream that never ends, and every deploy takes until the kill.",
         solved: "Streams end with the drain; a client of events reconnects by itself, with Last-Event-ID.",
@@ -352,7 +352,7 @@ pub(crate) const PROMISES: &[Promise] = &[
     },
     Promise {
         id: "TLS-3",
-        says: "every row above holds over TLS",
+        says: "every row above that is kept holds over TLS, too",
         source: "All of the above",
         seen: "What was tried on the plain port fails on the one that is used.",
         solved: "One code for both, behind the handshake.",

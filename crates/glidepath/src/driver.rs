@@ -6,8 +6,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -27,6 +26,8 @@ use crate::plan::{LAST_RESORT_MARGIN, OVERSLEPT, PROCESS_MARGIN, Plan};
 use crate::readiness::Readiness;
 use crate::report::{self, EXIT_CLEAN, EXIT_CUT, EXIT_FAILED, EXIT_SIGNAL_BASE, Outcome, Report, Snapshot};
 use crate::signal::{self, Heard, Signals, Waker};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Mutex, lock};
 use crate::tasks::Tasks;
 
 type OnReport = Box<dyn FnOnce(&Report) + Send>;
@@ -56,10 +57,6 @@ struct Inner {
     /// For [`drive`].
     commands: VecDeque<Command>,
     stopped: Option<Moment>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {

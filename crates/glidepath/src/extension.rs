@@ -71,8 +71,8 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for WithDrain<S> {
 mod extract {
     use std::convert::Infallible;
 
-    use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
-    use axum_core::response::{IntoResponse, Response};
+    use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+    use axum::response::{IntoResponse, Response};
     use http::StatusCode;
     use http::request::Parts;
 

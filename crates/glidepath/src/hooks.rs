@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::report::{self, Kind, Running};
+use crate::sync::{Mutex, MutexGuard, lock};
 
 pub(crate) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -28,7 +29,7 @@ struct Book {
 
 impl Hooks {
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.book)
     }
 
     pub(crate) fn add(&self, name: Cow<'static, str>, work: impl Future<Output = ()> + Send + 'static) {

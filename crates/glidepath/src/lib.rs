@@ -20,6 +20,9 @@ mod drain;
 mod driver;
 mod error;
 mod extension;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hooks;
 mod last_resort;
 mod lifecycle;
@@ -33,6 +36,7 @@ mod server;
 mod signal;
 mod socket;
 mod stream;
+mod sync;
 mod tasks;
 #[cfg(feature = "tls")]
 mod tls;

@@ -134,8 +134,10 @@ impl OwnPath {
     }
 }
 
-/// The longest that a seal may take: LIS-1 promises a refusal within 100 ms.
+/// The longest that a seal may take where clients are near: LIS-1 promises a refusal within 100 ms.
 const SEAL_LIMIT: Duration = Duration::from_millis(80);
+/// The same where they are far away, and a refusal needs its time to get there, too.
+const FAR_SEAL_LIMIT: Duration = Duration::from_secs(1);
 /// The most that is accepted while sealing where new connections cannot be held off.
 const SEAL_ACCEPTS: usize = 10_000;
 /// The first pause when the system has nothing left to accept with.
@@ -222,12 +224,13 @@ impl Acceptor {
         let now = Instant::now();
         let settle = self.settle();
         let look = Box::pin(sleep(Duration::from_millis(1)));
-        self.state = State::Sealing { queue, until: now + SEAL_LIMIT, quiet_by: now + settle, look, taken: 0 };
+        let until = now + settle.max(SEAL_LIMIT);
+        self.state = State::Sealing { queue, until, quiet_by: now + settle, look, taken: 0 };
     }
 
     /// How long the queue must stay empty.
     fn settle(&self) -> Duration {
-        (2 * self.round_trip + Duration::from_millis(2)).min(SEAL_LIMIT)
+        (2 * self.round_trip + Duration::from_millis(2)).min(FAR_SEAL_LIMIT)
     }
 
     /// Ready when it is sealed, or with the error that makes it impossible to go on.
@@ -257,7 +260,7 @@ impl Acceptor {
         // Now and then is enough, and old slow ones are forgotten.
         if self.accepted % 16 == 0 {
             let seen = socket.rtt().unwrap_or_default();
-            self.round_trip = seen.max(self.round_trip * 7 / 8).min(SEAL_LIMIT);
+            self.round_trip = seen.max(self.round_trip * 7 / 8).min(FAR_SEAL_LIMIT);
         }
         self.accepted = self.accepted.wrapping_add(1);
         (self.spawn)(socket);

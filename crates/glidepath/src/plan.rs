@@ -59,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) accept_backoff: Duration,
     /// Event streams go on until the deadline, and are not ended when the drain begins.
     pub(crate) events_to_deadline: bool,
+    /// HTTP/2 clients are told that they may open WebSockets (RFC 8441).
+    pub(crate) connect_protocol: bool,
 }
 
 impl Default for Plan {
@@ -77,6 +79,7 @@ impl Default for Plan {
             spread: Duration::ZERO,
             accept_backoff: Duration::from_secs(1),
             events_to_deadline: false,
+            connect_protocol: true,
         }
     }
 }

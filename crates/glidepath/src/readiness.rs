@@ -1,9 +1,11 @@
 //! Whether the service may be sent traffic: the program's own say, through latches.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use slab::Slab;
+
+use crate::sync::{Mutex, lock};
 
 /// Holds readiness back until the program is warm. Cheap to clone; all clones are the same.
 ///
@@ -37,10 +39,6 @@ struct Book {
 pub struct Latch {
     book: Arc<Mutex<Book>>,
     key: usize,
-}
-
-fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
-    book.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Readiness {

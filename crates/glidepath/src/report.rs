@@ -88,7 +88,7 @@ pub struct Connections {
     pub finished: u64,
     /// Closed by the server while nothing was asked.
     pub at_rest: u64,
-    /// Upgraded (a WebSocket, CONNECT), and then closed.
+    /// Upgraded (a WebSocket, CONNECT), and then closed. An upgraded stream of HTTP/2 is a request.
     pub upgraded: u64,
     /// Broken by the client or the network, timed out, not HTTP, or without a whole TLS handshake.
     pub failed: u64,
@@ -169,7 +169,7 @@ pub struct Running {
 pub enum Kind {
     /// A request in flight.
     Request,
-    /// An upgraded connection.
+    /// An upgraded connection, or an upgraded stream of one (HTTP/2).
     Upgraded,
     /// A tracked task.
     Task,

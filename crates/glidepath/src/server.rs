@@ -3,7 +3,6 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::admin::{Admin, Probes};
@@ -14,6 +13,7 @@ use crate::lifecycle::Lifecycle;
 use crate::listener::{Acceptor, Listener};
 use crate::plan::Plan;
 use crate::report::Report;
+use crate::sync::atomic::Ordering;
 
 /// A server that has not started. Await it: it serves until the end, and gives the [`Report`].
 ///
@@ -114,6 +114,8 @@ impl Server {
     /// let report = glidepath::serve(listener, app).peer_addr().await?;
     /// # Ok(()) }
     /// ```
+    ///
+    /// With the feature `axum` its `ConnectInfo<SocketAddr>` is there, too.
     pub fn peer_addr(self) -> Self {
         if let Ok(lifecycle) = &self.lifecycle {
             lifecycle.shared.registry.keep_peers();
@@ -221,6 +223,15 @@ impl Server {
     /// In the drain, how long a WebSocket's peer may take to answer the Close before its connection is closed. 5 s.
     pub fn goodbye_within(mut self, time: Duration) -> Self {
         self.plan.goodbye = time;
+        self
+    }
+
+    /// Whether HTTP/2 clients are told that they may open WebSockets on a stream (RFC 8441). Yes, unless set.
+    ///
+    /// A browser that is told so asks with `CONNECT` and not with `GET`: route WebSockets with axum's `any`, or say no here,
+    /// and it opens an HTTP/1.1 connection for each.
+    pub fn websockets_over_http2(mut self, tell: bool) -> Self {
+        self.plan.connect_protocol = tell;
         self
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use slab::Slab;
@@ -12,6 +12,7 @@ use tokio::task::{AbortHandle, JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use crate::report::{self, Kind, Running};
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// Spawns tasks that the drain waits for, after the requests, and that are aborted and named at the deadline.
 ///
@@ -106,7 +107,7 @@ impl Book {
 
 impl Shared {
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.book)
     }
 }
 

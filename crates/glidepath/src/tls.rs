@@ -130,7 +130,7 @@ impl AsyncWrite for Followed {
 
 /// Follows records (RFC 8446, section 5.1) without looking at their content: where one ends.
 #[derive(Debug, Clone, Default)]
-struct Records {
+pub(crate) struct Records {
     /// The header of the record that is going by, as far as it has come: type, version, length.
     header: [u8; 5],
     header_len: usize,
@@ -140,11 +140,11 @@ struct Records {
 
 impl Records {
     /// True if part of a record has gone by, and not all.
-    fn is_inside(&self) -> bool {
+    pub(crate) fn is_inside(&self) -> bool {
         self.header_len > 0 || self.fragment > 0
     }
 
-    fn follow(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn follow(&mut self, mut bytes: &[u8]) {
         while let Some((first, rest)) = bytes.split_first() {
             if self.fragment > 0 {
                 let n = self.fragment.min(bytes.len());

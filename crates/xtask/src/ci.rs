@@ -13,6 +13,8 @@ use crate::tidy;
 /// Every step, in the order it runs: what fails fast stands first.
 const STEPS: &[Step] = &[
     Step { name: "format", command: "cargo fmt --all --check", env: &[], tool: None },
+    // A workspace of its own, which `--all` does not reach.
+    Step { name: "peers", command: "cargo fmt --manifest-path peers/rust/Cargo.toml --check", env: &[], tool: None },
     Step { name: "tidy", command: "cargo xtask tidy", env: &[], tool: None },
     // Tests and examples may sleep, spawn and print; what ships may not (clippy.toml). Hence two passes.
     Step { name: "bans", command: "cargo clippy --workspace --lib --bins -- -D warnings", env: &[], tool: None },
@@ -28,6 +30,13 @@ const STEPS: &[Step] = &[
         command: "cargo nextest run --workspace",
         env: &[],
         tool: Some(Tool { probe: "nextest", install: "cargo install --locked cargo-nextest" }),
+    },
+    // What threads do at the same instant. Built apart, because the cfg changes every crate.
+    Step {
+        name: "shuttle",
+        command: "cargo test --package glidepath --lib --target-dir target/shuttle interleavings",
+        env: &[("RUSTFLAGS", "--cfg shuttle")],
+        tool: None,
     },
     Step {
         name: "target",

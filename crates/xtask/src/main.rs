@@ -3,6 +3,7 @@
 //! `cargo xtask ci` runs every step, `cargo xtask tidy` only the checks of the tree itself.
 
 mod ci;
+mod peers;
 mod tidy;
 
 use std::path::Path;
@@ -21,6 +22,8 @@ struct Cli {
 enum Command {
     /// Run what CI runs: every step, or those named
     Ci(ci::Options),
+    /// Install, list or check the servers to compare with
+    Peers(peers::Options),
     /// Check layers, spec ids, the README's example and the other house rules
     Tidy(tidy::Options),
 }
@@ -29,6 +32,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let root = root();
     let passed = match Cli::parse().command {
         Command::Ci(options) => ci::run(root, &options)?,
+        Command::Peers(options) => peers::run(root, &options)?,
         Command::Tidy(options) => tidy::run(root, &options)?,
     };
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })

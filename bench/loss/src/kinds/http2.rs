@@ -13,6 +13,7 @@ use crate::wire::PATIENCE;
 type Sender = SendRequest<&'static [u8]>;
 
 pub(super) async fn run(client: &mut Client<'_>) {
+    client.h2 = true;
     while let Some(wire) = client.open().await {
         let Ok(Ok((sender, connection))) = timeout(PATIENCE, Builder::new().handshake(wire.into_stream())).await else {
             // Nothing was asked yet.

@@ -1,5 +1,7 @@
 //! An event stream is one request. It is answered when it ends between two events and with the end of its body.
 
+use bytes::BytesMut;
+
 use crate::client::{Client, Next};
 use crate::judge::Answer;
 use crate::wire::{Framing, Wire};
@@ -30,7 +32,7 @@ async fn watch(client: &mut Client<'_>, wire: &mut Wire) -> Next {
             return Next::Gone;
         }
     };
-    let mut last = Vec::new();
+    let mut last = BytesMut::new();
     while client.goes_on() {
         match wire.chunk().await {
             Ok(Some(chunk)) => last = chunk,

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -12,10 +11,11 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::client::Client;
 use crate::judge::{Answer, End};
-use crate::wire::{Look, PATIENCE, look};
+use crate::stream::{Look, Stream};
+use crate::wire::PATIENCE;
 
 pub(super) async fn run(client: &mut Client<'_>) {
-    while let Some(wire) = client.open().await {
+    while let Some(mut wire) = client.open().await {
         if !client.still_open(wire.look()) {
             continue;
         }
@@ -39,10 +39,10 @@ pub(super) async fn run(client: &mut Client<'_>) {
 }
 
 /// What became of the WebSocket as a whole.
-async fn talk(client: &mut Client<'_>, socket: &mut WebSocketStream<TcpStream>) -> Answer {
+async fn talk(client: &mut Client<'_>, socket: &mut WebSocketStream<Stream>) -> Answer {
     while client.goes_on() {
         let text = "x".repeat(client.rng.usize(1..=300));
-        let asks = !client.looks || look(socket.get_ref()) == Look::Quiet;
+        let asks = !client.looks || socket.get_mut().look() == Look::Quiet;
         let sent_at = Instant::now();
         if asks {
             client.tally.sent += 1;
@@ -86,7 +86,7 @@ async fn talk(client: &mut Client<'_>, socket: &mut WebSocketStream<TcpStream>) 
 }
 
 /// Close came; tungstenite answers it. FIN must follow.
-async fn goodbye(client: &mut Client<'_>, socket: &mut WebSocketStream<TcpStream>) -> Answer {
+async fn goodbye(client: &mut Client<'_>, socket: &mut WebSocketStream<Stream>) -> Answer {
     loop {
         match timeout(PATIENCE, socket.next()).await {
             Ok(Some(Ok(_))) => {}

@@ -13,7 +13,7 @@ pub(super) const SECTION: Section = Section { title: "TLS", cases: CASES };
 const NOTIFY: &str = "close_notify before FIN";
 const HANDSHAKE: &str =
     "a handshake under way at the signal completes and is served once, or ends within its own timeout";
-const ALL: &str = "every row above holds over TLS";
+const ALL: &str = "every row above that is kept holds over TLS, too";
 const TRUNCATION: &str =
     "a bare FIN can be forged by anyone on the way: to the client the answer may be cut (RFC 8446, section 6.1)";
 

@@ -1,20 +1,21 @@
 //! What is known of one open connection. The invariants are at the top of `registry.rs`.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use http::{Method, Uri};
 use slab::Slab;
 
-use super::registry::{Ended, Registry, Stage, lock};
+use super::registry::{Ended, Registry, Stage};
 use super::upgraded::{Upgrade, Wire};
 use crate::os::coarse_millis;
 use crate::plan::Plan;
 use crate::report::{self, Kind, Running};
 use crate::stream::Stream;
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use crate::sync::{Mutex, lock};
 
 /// Where a connection is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +133,8 @@ struct Request {
     since: u64,
     /// The app is done with it; on HTTP/1 it stays until its last byte is with the kernel.
     done: bool,
+    /// The app has taken its stream over (HTTP/2).
+    upgraded: bool,
     /// Wakes whoever polls it, where that is not the connection's task (HTTP/2).
     waker: Option<Waker>,
 }
@@ -143,7 +146,8 @@ impl Request {
     }
 
     fn running(&self, now: u64) -> Running {
-        Running { kind: Kind::Request, name: self.name(), age: Duration::from_millis(now.saturating_sub(self.since)) }
+        let kind = if self.upgraded { Kind::Upgraded } else { Kind::Request };
+        Running { kind, name: self.name(), age: Duration::from_millis(now.saturating_sub(self.since)) }
     }
 }
 
@@ -314,6 +318,13 @@ impl Entry {
         inner.upgraded_by = inner.requests.get(key).map(Request::name);
     }
 
+    /// The app takes the stream of a request over.
+    pub(super) fn take_over(&self, key: usize) {
+        if let Some(request) = lock(&self.inner).requests.get_mut(key) {
+            request.upgraded = true;
+        }
+    }
+
     pub(crate) fn take_upgrade(&self) -> Option<Upgrade> {
         lock(&self.inner).upgrade.take()
     }
@@ -364,8 +375,14 @@ impl Entry {
             self.ends_with_fin.store(request.version() == http::Version::HTTP_10, Relaxed);
         }
         self.asked.store(since, Relaxed);
-        let request =
-            Request { method: request.method().clone(), uri: request.uri().clone(), since, done: false, waker: None };
+        let request = Request {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            since,
+            done: false,
+            upgraded: false,
+            waker: None,
+        };
         let mut inner = lock(&self.inner);
         inner.count.started += 1;
         inner.requests.insert(request)

@@ -29,22 +29,35 @@ impl Follower {
     /// Takes the next bytes of the direction.
     pub(crate) fn follow(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
+            let taken = self.follow_frame(bytes);
+            bytes = &bytes[taken..];
+        }
+    }
+
+    /// Takes the next bytes, up to the end of the frame. Gives how many those are.
+    pub(crate) fn follow_frame(&mut self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() {
             if self.payload > 0 {
-                let n = self.payload.min(bytes.len() as u64);
+                let n = self.payload.min((bytes.len() - taken) as u64);
                 self.payload -= n;
                 // No more than `bytes` has.
-                bytes = &bytes[n as usize..];
-                continue;
+                taken += n as usize;
+            } else {
+                self.head[self.head_len] = bytes[taken];
+                self.head_len += 1;
+                taken += 1;
+                if self.head_len >= 2 && self.head_len == self.head_size() {
+                    self.payload = self.payload_size();
+                    self.closed |= self.head[0] & 0x0f == CLOSE;
+                    self.head_len = 0;
+                }
             }
-            self.head[self.head_len] = bytes[0];
-            self.head_len += 1;
-            bytes = &bytes[1..];
-            if self.head_len >= 2 && self.head_len == self.head_size() {
-                self.payload = self.payload_size();
-                self.closed |= self.head[0] & 0x0f == CLOSE;
-                self.head_len = 0;
+            if self.is_between() {
+                break;
             }
         }
+        taken
     }
 
     /// Two bytes, a longer length where they say so, and the mask of a client.

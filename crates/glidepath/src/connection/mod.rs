@@ -5,17 +5,19 @@
 //!   |        `----> Upgraded -> Closing
 //!   `----> Http2 -------------> Closing
 //! ```
-//! With TLS, `handshake.rs` comes before `Fresh`.
+//! With TLS, `handshake.rs` comes before `Fresh`. An HTTP/2 stream that the app takes over has a life of its own, in `tunnel.rs`.
 //!
 //! hyper speaks HTTP; everything about ends is decided here, because hyper cannot know what the kernel still holds:
 //! - `graceful_shutdown` on an idle HTTP/1 connection closes under a request that has arrived and was not read yet. It is
 //!   never called; the response says close instead, and who is at rest is taken back from hyper and closed here.
 //! - hyper has no limit for a preface, a GOAWAY's round trip or a peer that stays: the timers are here.
 
+mod alarm;
 mod body;
-mod detect;
+pub(crate) mod detect;
 mod entry;
-mod frames;
+pub(crate) mod events;
+pub(crate) mod frames;
 mod goodbye;
 #[cfg(feature = "tls")]
 mod handshake;
@@ -23,7 +25,8 @@ mod io;
 mod linger;
 mod peer;
 mod registry;
-mod service;
+pub(crate) mod service;
+mod tunnel;
 mod upgraded;
 
 use std::pin::Pin;
@@ -34,15 +37,18 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 pub use self::body::Body;
+pub(crate) use self::entry::End;
 pub use self::peer::PeerAddr;
 pub(crate) use self::registry::{Registry, Stage};
 pub use self::service::App;
 
+use self::alarm::Alarm;
 use self::detect::{Protocol, detect};
-use self::entry::{End, Entry, Nudge, State};
+use self::entry::{Entry, Nudge, State};
+use self::goodbye::Goodbye;
 use self::io::Io;
 use self::linger::{Patience, turnaround};
 use self::service::Tracked;
@@ -63,7 +69,7 @@ type Http2<A> = http2::Connection<TokioIo<Io>, Tracked<A>, TokioExecutor>;
 pub(crate) struct Connection<A: App> {
     entry: Arc<Entry>,
     life: Life<A>,
-    timer: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
     registered: bool,
     /// hyper was asked to close its HTTP/1 connection.
     asked_to_close: bool,
@@ -102,7 +108,7 @@ enum Life<A: App> {
     /// The app has the socket, too.
     Upgraded {
         wire: Wire,
-        since: Option<Instant>,
+        goodbye: Goodbye,
     },
     /// The FIN is sent or about to be.
     Closing {
@@ -131,7 +137,7 @@ impl Next {
 impl<A: App> Connection<A> {
     #[cfg(not(feature = "tls"))]
     pub(crate) fn new(socket: Socket, app: A, registry: &Arc<Registry>) -> Self {
-        let entry = registry.enter(&socket);
+        let entry = registry.enter(|| socket.peer());
         Self::begin(Life::Fresh { stream: socket.into(), app, first: BytesMut::new() }, entry)
     }
 
@@ -142,12 +148,12 @@ impl<A: App> Connection<A> {
         app: A,
         registry: &Arc<Registry>,
     ) -> Self {
-        let entry = registry.enter(&socket);
+        let entry = registry.enter(|| socket.peer());
         Self::begin(handshake::first_life(socket.into(), tls, app), entry)
     }
 
     fn begin(life: Life<A>, entry: Arc<Entry>) -> Self {
-        Self { entry, life, timer: None, registered: false, asked_to_close: false }
+        Self { entry, life, alarm: Alarm::default(), registered: false, asked_to_close: false }
     }
 
     fn poll_life(&mut self, cx: &mut Context<'_>) -> Next {
@@ -232,6 +238,9 @@ impl<A: App> Connection<A> {
         let head_size = u32::try_from(self.entry.head_size()).unwrap_or(u32::MAX);
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new()).max_header_list_size(head_size);
+        if self.entry.registry().plan().connect_protocol {
+            builder.enable_connect_protocol();
+        }
         let connection = builder.serve_connection(io, service);
         self.life = Life::Http2 { connection: Box::new(connection), leaving_since: None };
     }
@@ -273,7 +282,7 @@ impl<A: App> Connection<A> {
     fn after_http1(&mut self, well: bool) -> Next {
         if let Some(wire) = self.entry.take_wire() {
             self.entry.set_state(State::Upgraded);
-            self.life = Life::Upgraded { wire, since: None };
+            self.life = Life::Upgraded { wire, goodbye: Goodbye::default() };
             return Next::Again;
         }
         if let Life::Http1(connection) = self.take_life() {
@@ -397,10 +406,12 @@ impl<A: App> Connection<A> {
             let turn = plan.spread.mul_f64(self.entry.place());
             return plan.quiet.saturating_sub(ago(since)).max(turn.saturating_sub(ago(drain_began)));
         }
-        // A response whose head left before the drain and whose end in it: its client was not told. It gets the time to
-        // hear of the end and to react, and no more: the process waits for it (REQ-9).
+        // A response whose head left before the drain and whose end in it: its client was not told. It gets what is left of
+        // the window in which the drain waits for others too, or else the time to hear of the end and to react, and no
+        // more: the process waits for it (REQ-9).
         let reaction = self.socket().map_or(Duration::ZERO, turnaround);
-        plan.quiet.saturating_sub(ago(self.entry.asked())).max(reaction.saturating_sub(ago(since)))
+        let asked = self.entry.asked().max(drain_began);
+        plan.quiet.saturating_sub(ago(asked)).max(reaction.saturating_sub(ago(since)))
     }
 
     /// Takes the socket back from hyper, which is between two requests. `None` if there was more than met the eye: then
@@ -551,16 +562,7 @@ impl<A: App> Future for Connection<A> {
                 Next::Again => continue,
                 Next::Wait(until) => until,
             };
-            let Some(until) = until else {
-                this.timer = None;
-                return Poll::Pending;
-            };
-            let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
-            if timer.deadline() != until {
-                timer.as_mut().reset(until);
-            }
-            ready!(timer.as_mut().poll(cx));
-            this.timer = None;
+            ready!(this.alarm.poll(until, cx));
         }
     }
 }
@@ -572,6 +574,11 @@ impl<A: App> Drop for Connection<A> {
             self.entry.leave(self.cut_end());
         }
     }
+}
+
+#[cfg(all(test, shuttle))]
+mod tests {
+    mod interleavings;
 }
 
 /// Empty lines before a request line are none (RFC 9112, section 2.2).

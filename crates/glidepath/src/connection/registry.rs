@@ -7,8 +7,8 @@
 //!    connection comes or goes, and once for an event stream.
 //! 4. Locks are taken in this order: the registry's `entries`, its `ended`, an entry's `inner`; and never twice.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use slab::Slab;
 use tokio::sync::Notify;
@@ -17,7 +17,8 @@ use super::entry::{End, Entry};
 use crate::os::coarse_millis;
 use crate::plan::Plan;
 use crate::report::{self, Running};
-use crate::socket::Socket;
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use crate::sync::{Mutex, lock};
 
 /// What the lifecycle asks of all connections. Only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,10 +67,6 @@ pub(super) struct Ended {
     connections: report::Connections,
     requests: report::Requests,
     pub(super) cut: Vec<Running>,
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // ===== impl Registry =====
@@ -122,8 +119,8 @@ impl Registry {
         entries.iter().for_each(|entry| entry.wake_all());
     }
 
-    pub(crate) fn enter(self: &Arc<Self>, socket: &Socket) -> Arc<Entry> {
-        let peer = if self.keeps_peers.load(Relaxed) { socket.peer().map(Box::new) } else { None };
+    pub(crate) fn enter(self: &Arc<Self>, peer: impl FnOnce() -> Option<SocketAddr>) -> Arc<Entry> {
+        let peer = if self.keeps_peers.load(Relaxed) { peer().map(Box::new) } else { None };
         let head_size = self.plan().head_size;
         let mut entries = lock(&self.entries);
         let vacant = entries.vacant_entry();
@@ -188,8 +185,9 @@ impl Registry {
 
     /// The counts so far. Whatever is still open is unknown: at the end there is nothing of it.
     pub(crate) fn account(&self) -> (report::Connections, report::Requests, Vec<Running>) {
-        let open = self.open() as u64;
-        let ended = lock(&self.ended);
+        // Both at once: who leaves in between would be in both, or in none.
+        let (entries, ended) = (lock(&self.entries), lock(&self.ended));
+        let open = entries.len() as u64;
         let mut connections = ended.connections;
         connections.accepted += open;
         connections.unknown = open;

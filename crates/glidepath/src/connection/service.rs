@@ -1,5 +1,6 @@
 //! The app as hyper calls it: counted, named, told of the end, safe against panics.
 
+use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,8 +16,10 @@ use tower_service::Service;
 
 use super::body::Body;
 use super::entry::{Entry, RequestEnd};
+use super::events;
 use super::peer::PeerAddr;
 use super::registry::Stage;
+use super::tunnel::Tunnel;
 use super::upgraded::Upgrade;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -86,15 +89,17 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
 
     fn call(&self, mut request: Request<Incoming>) -> TrackedCall<A> {
         if let Some(address) = self.entry.peer() {
-            request.extensions_mut().insert(PeerAddr(address));
+            PeerAddr(address).put_into(request.extensions_mut());
         }
+        let tunnel = Tunnel::dig(&mut request);
         let key = self.entry.begin(&request);
         TrackedCall {
             http1: request.version() != Version::HTTP_2,
             bodiless: request.method() == Method::HEAD,
             connect: request.method() == Method::CONNECT,
+            tunnel,
             grpc: request.version() == Version::HTTP_2 && is_of(request.headers(), b"application/grpc"),
-            guard: Some(Guard { entry: Arc::clone(&self.entry), key, waits: false, end: RequestEnd::Abandoned }),
+            guard: Some(Guard::new(&self.entry, key)),
             call: Call::Waiting {
                 app: self.app.clone(),
                 request: Some(request.map(|body| Body::new(body, &self.entry))),
@@ -104,24 +109,34 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
 }
 
 /// A request in flight; dropped when the app is done with it.
-struct Guard {
-    entry: Arc<Entry>,
-    key: usize,
+pub(super) struct Guard {
+    pub(super) entry: Arc<Entry>,
+    pub(super) key: usize,
     waits: bool,
     end: RequestEnd,
 }
 
 impl Guard {
-    /// Makes sure that the deadline wakes whoever polls this.
-    fn wait(&mut self, cx: &Context<'_>) {
+    pub(super) fn new(entry: &Arc<Entry>, key: usize) -> Self {
+        Self { entry: Arc::clone(entry), key, waits: false, end: RequestEnd::Abandoned }
+    }
+
+    /// Makes sure that the deadline wakes whoever polls this. Gives the stage as it is after that: one that came before
+    /// has woken nobody.
+    fn wait(&mut self, cx: &Context<'_>) -> Stage {
         if !self.waits {
             self.waits = true;
             self.entry.wait(self.key, cx.waker());
         }
+        self.entry.stage()
     }
 
     fn is_over(&self) -> bool {
         self.entry.stage() >= Stage::Answer
+    }
+
+    pub(super) fn answered(&mut self) {
+        self.end = RequestEnd::Answered;
     }
 }
 
@@ -138,6 +153,7 @@ pin_project! {
         http1: bool,
         bodiless: bool,
         connect: bool,
+        tunnel: Option<Box<Tunnel>>,
         grpc: bool,
         guard: Option<Guard>,
         #[pin]
@@ -208,13 +224,10 @@ impl<A: App> Future for TrackedCall<A> {
                 guard.entry.panicked();
                 empty(StatusCode::INTERNAL_SERVER_ERROR)
             }
-            Poll::Pending if guard.is_over() => {
+            Poll::Pending if guard.wait(cx) < Stage::Answer => return Poll::Pending,
+            Poll::Pending => {
                 guard.end = RequestEnd::Cut;
                 if *this.grpc { grpc_unavailable() } else { unavailable() }
-            }
-            Poll::Pending => {
-                guard.wait(cx);
-                return Poll::Pending;
             }
         };
         let status = response.status();
@@ -231,8 +244,16 @@ impl<A: App> Future for TrackedCall<A> {
             || status == StatusCode::NOT_MODIFIED;
         let events_end = is_of(response.headers(), b"text/event-stream")
             .then(|| if guard.entry.registry().plan().events_to_deadline { Stage::Answer } else { Stage::Drain });
-        let guard = this.guard.take();
-        Poll::Ready(Ok(response.map(|inner| TrackedBody { inner, guard, bodiless, events_end, between: true })))
+        // Not gRPC-Web: there the trailers are part of the body, and only the app knows where in it they may stand.
+        let grpc = *this.grpc && is_of(response.headers(), b"application/grpc");
+        let guard = match (this.guard.take(), this.tunnel.take()) {
+            (Some(guard), Some(tunnel)) if status.is_success() => {
+                tunnel.open(guard);
+                None
+            }
+            (guard, _) => guard,
+        };
+        Poll::Ready(Ok(response.map(|inner| TrackedBody::new(inner, guard, bodiless, events_end, grpc))))
     }
 }
 
@@ -255,21 +276,29 @@ fn unavailable<B>() -> Response<Option<B>> {
 }
 
 /// The same for gRPC, which reads its status in trailers: here they are the whole response (gRPC over HTTP/2,
-/// "Trailers-Only"; status 14 is UNAVAILABLE).
+/// "Trailers-Only").
 fn grpc_unavailable<B>() -> Response<Option<B>> {
     let mut response = empty(StatusCode::OK);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from_static("14"));
-    headers.insert("grpc-message", HeaderValue::from_static("the server is shutting down"));
+    *response.headers_mut() = grpc_trailers();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }
 
+/// UNAVAILABLE, which is status 14: the caller may ask the next server.
+fn grpc_trailers() -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("14"));
+    trailers.insert("grpc-message", HeaderValue::from_static("the server is shutting down"));
+    trailers
+}
+
 /// Whether the content type is `kind`, whatever its parameters or suffix.
-fn is_of(headers: &HeaderMap, kind: &[u8]) -> bool {
-    let begins =
-        |value: &HeaderValue| value.as_bytes().get(..kind.len()).is_some_and(|is| is.eq_ignore_ascii_case(kind));
-    headers.get(CONTENT_TYPE).is_some_and(begins)
+pub(crate) fn is_of(headers: &HeaderMap, kind: &[u8]) -> bool {
+    let is_kind = |value: &HeaderValue| {
+        let Some((is, rest)) = value.as_bytes().split_at_checked(kind.len()) else { return false };
+        is.eq_ignore_ascii_case(kind) && matches!(rest.first(), None | Some(b';' | b'+' | b' ' | b'\t'))
+    };
+    headers.get(CONTENT_TYPE).is_some_and(is_kind)
 }
 
 pin_project! {
@@ -282,8 +311,9 @@ pin_project! {
         bodiless: bool,
         // `text/event-stream`: from when on it is ended, between two events.
         events_end: Option<Stage>,
-        // The last bytes ended an event.
-        between: bool,
+        events: events::Follower,
+        // A gRPC response: its end says how the call ended.
+        grpc: bool,
     }
 
     impl<B: http_body::Body> PinnedDrop for TrackedBody<B> {
@@ -299,6 +329,16 @@ pin_project! {
 }
 
 impl<B: http_body::Body> TrackedBody<B> {
+    pub(super) fn new(
+        inner: Option<B>,
+        guard: Option<Guard>,
+        bodiless: bool,
+        events_end: Option<Stage>,
+        grpc: bool,
+    ) -> Self {
+        Self { inner, guard, bodiless, events_end, events: events::Follower::default(), grpc }
+    }
+
     fn stage(&self) -> Stage {
         self.guard.as_ref().map_or(Stage::Serve, |guard| guard.entry.stage())
     }
@@ -312,7 +352,7 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
         let stage = self.stage();
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-        if *this.between && this.events_end.is_some_and(|end| stage >= end) {
+        if this.events.is_between() && this.events_end.is_some_and(|end| stage >= end) {
             // A proper end of body: the client connects again, to whoever is there next.
             if let Some(guard) = this.guard {
                 guard.end = RequestEnd::Answered;
@@ -322,8 +362,8 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
         }
         match inner.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                if this.events_end.is_some() {
-                    *this.between = frame.data_ref().is_none_or(|data| ends_event(data.chunk()));
+                if let Some(data) = frame.data_ref().filter(|_| this.events_end.is_some()) {
+                    follow(this.events, data);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -334,15 +374,20 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
                 }
                 Poll::Ready(None)
             }
-            Poll::Pending if stage >= Stage::Answer => {
-                if let Some(guard) = this.guard {
-                    guard.end = RequestEnd::Cut;
-                }
-                Poll::Ready(Some(Err("cut at the end of the grace period".into())))
-            }
             Poll::Pending => {
-                if let Some(guard) = this.guard {
-                    guard.wait(cx);
+                let Some(guard) = this.guard else { return Poll::Pending };
+                let now = guard.wait(cx);
+                if now >= Stage::Answer {
+                    guard.end = RequestEnd::Cut;
+                    if *this.grpc {
+                        this.inner.set(None);
+                        return Poll::Ready(Some(Ok(Frame::trailers(grpc_trailers()))));
+                    }
+                    return Poll::Ready(Some(Err("cut at the end of the grace period".into())));
+                }
+                if now > stage {
+                    // Events may have to end.
+                    cx.waker().wake_by_ref();
                 }
                 Poll::Pending
             }
@@ -358,7 +403,12 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
     }
 }
 
-/// Whether an event of an event stream ends here: with an empty line (HTML, section 9.2.5).
-fn ends_event(data: &[u8]) -> bool {
-    [&b"\n\n"[..], b"\r\n\r\n", b"\r\r"].iter().any(|end| data.ends_with(end))
+/// Follows events through data that may be in several places.
+fn follow(events: &mut events::Follower, data: &impl Buf) {
+    let mut places = [IoSlice::new(&[]); 8];
+    let n = data.chunks_vectored(&mut places);
+    places[..n].iter().for_each(|place| events.follow(place));
+    if places[..n].iter().map(|place| place.len()).sum::<usize>() < data.remaining() {
+        events.skip();
+    }
 }

@@ -1,15 +1,17 @@
-//! A connection that the app has taken over, seen from both ends: the handler reads and writes through it, and the
-//! connection's task says goodbye for a handler that does not, and takes the socket back.
+//! A connection that the app has taken over, or a stream of one (HTTP/2), seen from both ends: the handler reads and writes
+//! through it, and a task of ours says goodbye for a handler that does not, and takes it back.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::{Follower, close_frame};
 use crate::stream::Stream;
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// The server is going away (RFC 6455, section 7.4.1).
 const GOING_AWAY: u16 = 1001;
@@ -22,18 +24,19 @@ pub(crate) enum Upgrade {
     Raw,
 }
 
-/// The socket of an upgraded connection, shared by the handler's IO and the connection's task.
-#[derive(Debug, Clone)]
-pub(crate) struct Wire(Arc<Mutex<Inner>>);
+/// What was upgraded, a socket or a stream, shared by the handler's IO and our task.
+pub(crate) struct Wire<T = Stream>(Arc<Mutex<Inner<T>>>);
 
 #[derive(Debug)]
-struct Inner {
+struct Inner<T> {
     /// `None`: the task has taken it back.
-    stream: Option<Stream>,
+    stream: Option<T>,
     upgrade: Upgrade,
     inbound: Follower,
     outbound: Follower,
     goodbye: Goodbye,
+    /// Bytes that the handler wrote behind our Close.
+    thrown_away: usize,
     /// The handler has dropped its end.
     dropped: bool,
     reader: Option<Waker>,
@@ -52,14 +55,27 @@ enum Goodbye {
     Ours(usize),
 }
 
-impl Wire {
-    pub(crate) fn new(stream: Stream, upgrade: Upgrade) -> Self {
+impl<T> Clone for Wire<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> fmt::Debug for Wire<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").finish_non_exhaustive()
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
+    pub(crate) fn new(stream: T, upgrade: Upgrade) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             stream: Some(stream),
             upgrade,
             inbound: Follower::default(),
             outbound: Follower::default(),
             goodbye: Goodbye::Handlers,
+            thrown_away: 0,
             dropped: false,
             reader: None,
             writer: None,
@@ -67,8 +83,8 @@ impl Wire {
         })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
+        lock(&self.0)
     }
 
     // ===== the handler's end =====
@@ -95,24 +111,37 @@ impl Wire {
         let mut inner = self.lock();
         let inner = &mut *inner;
         inner.writer = Some(cx.waker().clone());
+        if inner.stream.is_none() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         if inner.goodbye != Goodbye::Handlers && inner.outbound.is_between() {
-            // No further frame may begin. What the handler writes behind our Close nobody would read.
+            // No further frame may begin.
             ready!(inner.poll_say_goodbye(cx));
             inner.wake_task();
-            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+            return inner.throw_away(bufs.iter().map(|buf| buf.len()).sum());
         }
         let Some(stream) = &mut inner.stream else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
+        if inner.upgrade == Upgrade::Raw {
+            return Pin::new(stream).poll_write_vectored(cx, bufs);
+        }
+        if inner.goodbye == Goodbye::Due {
+            // Only what ends the frame: who never stops in between would never be said goodbye for.
+            let buf = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+            let rest = inner.outbound.clone().follow_frame(buf);
+            let written = ready!(Pin::new(stream).poll_write(cx, &buf[..rest]))?;
+            inner.outbound.follow(&buf[..written]);
+            inner.wake_task();
+            return Poll::Ready(Ok(written));
+        }
         let written = ready!(Pin::new(stream).poll_write_vectored(cx, bufs))?;
-        if inner.upgrade == Upgrade::WebSocket {
-            let mut left = written;
-            for buf in bufs {
-                let n = left.min(buf.len());
-                inner.outbound.follow(&buf[..n]);
-                left -= n;
-            }
-            if inner.goodbye == Goodbye::Due || inner.outbound.saw_close() {
-                inner.wake_task();
-            }
+        let mut left = written;
+        for buf in bufs {
+            let n = left.min(buf.len());
+            inner.outbound.follow(&buf[..n]);
+            left -= n;
+        }
+        if inner.outbound.saw_close() {
+            inner.wake_task();
         }
         Poll::Ready(Ok(written))
     }
@@ -205,8 +234,8 @@ impl Wire {
         Poll::Ready(())
     }
 
-    /// Takes the socket away from the handler, which reads the end of the stream from now on.
-    pub(crate) fn take_back(&self) -> Option<Stream> {
+    /// Takes it away from the handler, which reads the end of the stream from now on.
+    pub(crate) fn take_back(&self) -> Option<T> {
         let mut inner = self.lock();
         let stream = inner.stream.take();
         let waiting = [inner.reader.take(), inner.writer.take()];
@@ -216,11 +245,22 @@ impl Wire {
     }
 }
 
-impl Inner {
+impl<T: AsyncRead + AsyncWrite + Unpin> Inner<T> {
     fn wake_task(&self) {
         if let Some(task) = &self.task {
             task.wake_by_ref();
         }
+    }
+
+    /// What the handler writes behind our Close nobody would read. Its own goodbye is taken, and nothing more: who goes on
+    /// writing waits until the connection is taken back.
+    fn throw_away(&mut self, bytes: usize) -> Poll<io::Result<usize>> {
+        const A_GOODBYE: usize = 4096;
+        if self.thrown_away > A_GOODBYE {
+            return Poll::Pending;
+        }
+        self.thrown_away += bytes;
+        Poll::Ready(Ok(bytes))
     }
 
     /// Writes our Close, between two frames. A socket that fails is not going to say more.

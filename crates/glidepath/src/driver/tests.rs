@@ -3,6 +3,9 @@
 use super::*;
 use crate::lifecycle::Lifecycle;
 
+#[cfg(shuttle)]
+mod interleavings;
+
 const TERM: Cause = Cause::Signal(15);
 
 /// A life with a task that never ends, to which something happens.

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
+use super::over_tls::{self, Client};
 use super::{Serving, assert_adds_up, cut, ms, secs};
 
 /// A server on a port of its own, and its address.
@@ -23,19 +24,30 @@ async fn serve(
 ) -> (Serving, std::net::SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let serving = Serving::start(set(lifecycle.serve(listener, app)));
+    let serving = Serving::start(set(lifecycle.serve(over_tls::listen(listener), app)));
     lifecycle.handle().wait_for(Phase::Serving).await;
     (serving, address)
 }
 
-async fn ask(address: std::net::SocketAddr, head: &str) -> TcpStream {
-    let mut client = TcpStream::connect(address).await.unwrap();
+async fn ask(address: std::net::SocketAddr, head: &str) -> Client {
+    let mut client = over_tls::speak(TcpStream::connect(address).await.unwrap()).await;
     client.write_all(format!("GET / HTTP/1.1\r\nhost: test\r\n{head}\r\n").as_bytes()).await.unwrap();
+    client.flush().await.unwrap();
     client
 }
 
+/// Asks over HTTP/2, and gives what the answer will be.
+async fn ask_http2(address: std::net::SocketAddr, content_type: &str) -> h2::client::ResponseFuture {
+    let (client, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
+    #[expect(clippy::disallowed_methods, reason = "the client's own end")]
+    tokio::spawn(connection);
+    let request = axum::http::Request::get(format!("http://{address}/"));
+    let request = request.header(header::CONTENT_TYPE, content_type).body(()).unwrap();
+    client.ready().await.unwrap().send_request(request, true).unwrap().0
+}
+
 /// Reads until `end` has come, or the stream has ended.
-async fn read_to(client: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+async fn read_to(client: &mut Client, end: &[u8]) -> Vec<u8> {
     let mut read = Vec::new();
     timeout(secs(10), async { while !read.ends_with(end) && client.read_buf(&mut read).await.unwrap() > 0 {} })
         .await
@@ -47,7 +59,7 @@ async fn read_to(client: &mut TcpStream, end: &[u8]) -> Vec<u8> {
 }
 
 /// Reads the head of an answer and not a byte more.
-async fn read_head(client: &mut TcpStream) {
+async fn read_head(client: &mut Client) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(timeout(secs(10), client.read_u8()).await.expect("a head within ten seconds").unwrap());
@@ -60,7 +72,7 @@ async fn ok() -> &'static str {
 
 /// "`spread` spaces the closes with jitter over a window where it is set"; the control is the same without it.
 #[tokio::test]
-async fn idle_6_spread_spaces_the_closes_over_its_window() {
+pub(crate) async fn idle_6_spread_spaces_the_closes_over_its_window() {
     const CLIENTS: usize = 40;
     for (spread, expected) in [(ms(0), ms(0)..ms(200)), (ms(1000), ms(600)..ms(1100))] {
         let lifecycle = Lifecycle::without_signals();
@@ -89,7 +101,7 @@ async fn idle_6_spread_spaces_the_closes_over_its_window() {
 
 /// "(setting: at once, or with the deadline)"
 #[tokio::test]
-async fn sse_1_event_streams_go_on_to_the_deadline_where_that_is_set() {
+pub(crate) async fn sse_1_event_streams_go_on_to_the_deadline_where_that_is_set() {
     for (to_deadline, expected) in [(false, ms(0)..ms(500)), (true, ms(1000)..ms(1500))] {
         let lifecycle = Lifecycle::without_signals();
         let app = Router::new().route("/", get(events));
@@ -105,6 +117,56 @@ async fn sse_1_event_streams_go_on_to_the_deadline_where_that_is_set() {
         let report = serving.report().await;
         assert_eq!(report.outcome, Outcome::Clean, "{report}");
     }
+}
+
+/// "ended at an event boundary": one that is not at the end of what was written at once. The control is an event without
+/// the empty line that ends it: that is waited for, and cut.
+#[tokio::test]
+async fn sse_1_an_event_that_is_written_in_pieces_ends_with_its_last() {
+    for (pieces, outcome) in [(["data: x\n", "\n"], Outcome::Clean), (["data: x\n", "id: 1\n"], Outcome::Cut)] {
+        let lifecycle = Lifecycle::without_signals();
+        let events = move || {
+            let pieces = pieces.map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes())));
+            futures_util::stream::iter(pieces).chain(futures_util::stream::pending())
+        };
+        let answer = move || async move {
+            ([(header::CONTENT_TYPE, "text/event-stream")], axum::body::Body::from_stream(events())).into_response()
+        };
+        let app = Router::new().route("/", get(answer));
+        let (serving, address) = serve(&lifecycle, app, |server| server.grace(ms(1000))).await;
+        let mut client = ask(address, "").await;
+        read_to(&mut client, format!("{}\r\n", pieces[1]).as_bytes()).await;
+        lifecycle.handle().begin();
+        let rest = read_to(&mut client, b"0\r\n\r\n").await;
+        assert_eq!(rest.ends_with(b"0\r\n\r\n"), outcome == Outcome::Clean, "{}", String::from_utf8_lossy(&rest));
+        assert_eq!(serving.report().await.outcome, outcome, "{pieces:?}");
+    }
+}
+
+/// "at the drain": also one that begins to wait in the very instant in which the drain begins, when nobody is there yet to be
+/// woken. On HTTP/2 it is polled by a task of its own.
+#[tokio::test]
+async fn sse_1_events_that_begin_to_wait_as_the_drain_begins_are_ended() {
+    let lifecycle = Lifecycle::without_signals();
+    let handle = lifecycle.handle();
+    let events = move || {
+        let handle = handle.clone();
+        let events = futures_util::stream::poll_fn(move |_| {
+            handle.begin();
+            std::task::Poll::<Option<std::io::Result<Bytes>>>::Pending
+        });
+        ([(header::CONTENT_TYPE, "text/event-stream")], axum::body::Body::from_stream(events))
+    };
+    let app = Router::new().route("/", get(async move || events().into_response()));
+    let (serving, address) = serve(&lifecycle, app, |server| server.grace(secs(6))).await;
+    let mut body = ask_http2(address, "text/plain").await.await.unwrap().into_body();
+    let ended = async {
+        while let Some(data) = body.data().await {
+            assert_eq!(data.expect("a proper end"), "");
+        }
+    };
+    timeout(secs(3), ended).await.expect("it ends at the drain, and not at the deadline");
+    assert_eq!(serving.report().await.outcome, Outcome::Clean);
 }
 
 async fn events() -> Response {
@@ -142,7 +204,7 @@ fn raw(drain: Drain, listens: bool) -> Router {
 
 /// "any other upgraded or CONNECT connection is told, waited for, cut at the deadline, and named in the report"
 #[tokio::test]
-async fn ws_5_an_upgraded_connection_is_told_and_waited_for() {
+pub(crate) async fn ws_5_an_upgraded_connection_is_told_and_waited_for() {
     let lifecycle = Lifecycle::without_signals();
     let (serving, address) = serve(&lifecycle, raw(lifecycle.drain(), true), |server| server).await;
     let mut client = ask(address, UPGRADE_RAW).await;
@@ -154,14 +216,15 @@ async fn ws_5_an_upgraded_connection_is_told_and_waited_for() {
 }
 
 #[tokio::test]
-async fn ws_5_an_upgraded_connection_that_stays_is_cut_at_the_deadline_and_named() {
+pub(crate) async fn ws_5_an_upgraded_connection_that_stays_is_cut_at_the_deadline_and_named() {
     let lifecycle = Lifecycle::without_signals();
     let (serving, address) = serve(&lifecycle, raw(lifecycle.drain(), false), |server| server.grace(ms(500))).await;
     let mut client = ask(address, UPGRADE_RAW).await;
     read_to(&mut client, b"hello").await;
     let begun = Instant::now();
     lifecycle.handle().begin();
-    assert_eq!(read_to(&mut client, b"no such thing").await, b"");
+    let end = timeout(secs(10), client.read_u8()).await.expect("an end within ten seconds").unwrap_err();
+    assert_eq!(end.kind(), std::io::ErrorKind::UnexpectedEof, "{end}");
     assert!((ms(500)..ms(1000)).contains(&begun.elapsed()), "cut after {:?}", begun.elapsed());
     let report = serving.report().await;
     assert_eq!((report.outcome, report.connections.cut), (Outcome::Cut, 1), "{report}");
@@ -171,7 +234,7 @@ async fn ws_5_an_upgraded_connection_that_stays_is_cut_at_the_deadline_and_named
 
 /// "a handler can say goodbye itself first; one that does nothing is closed for it": one Close comes, the handler's.
 #[tokio::test]
-async fn ws_2_a_handler_says_goodbye_itself_first() {
+pub(crate) async fn ws_2_a_handler_says_goodbye_itself_first() {
     let lifecycle = Lifecycle::without_signals();
     let drain = lifecycle.drain();
     let upgrade = move |upgrade: WebSocketUpgrade| async move {
@@ -188,6 +251,8 @@ async fn ws_2_a_handler_says_goodbye_itself_first() {
     lifecycle.handle().begin();
     let close = read_to(&mut client, b"see you").await;
     assert_eq!(close, [&[0x88, 9, 0x0f, 0xa0][..], b"see you"].concat());
+    // Longer than it would take us to say it.
+    assert!(timeout(ms(500), client.read_u8()).await.is_err(), "one goodbye is enough");
     client.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x0f, 0xa0]).await.unwrap();
     assert_eq!(read_to(&mut client, b"no such thing").await, b"", "and nothing after it but FIN");
     let report = serving.report().await;
@@ -196,7 +261,7 @@ async fn ws_2_a_handler_says_goodbye_itself_first() {
 
 /// The Close is put between two frames, also when the handler is in the middle of writing one.
 #[tokio::test]
-async fn ws_2_the_close_is_put_behind_a_frame_that_is_half_written() {
+pub(crate) async fn ws_2_the_close_is_put_behind_a_frame_that_is_half_written() {
     const LARGE: usize = 8 << 20;
     let lifecycle = Lifecycle::without_signals();
     let upgrade = |upgrade: WebSocketUpgrade| async move {
@@ -227,12 +292,7 @@ async fn h2_6_a_grpc_call_that_the_deadline_cuts_is_unavailable() {
         let lifecycle = Lifecycle::without_signals();
         let app = Router::new().route("/", get(std::future::pending::<&str>));
         let (serving, address) = serve(&lifecycle, app, |server| server.grace(ms(300))).await;
-        let (client, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
-        #[expect(clippy::disallowed_methods, reason = "the client's own end")]
-        tokio::spawn(connection);
-        let request =
-            axum::http::Request::get(format!("http://{address}/")).header("content-type", kind).body(()).unwrap();
-        let (answer, _) = client.ready().await.unwrap().send_request(request, true).unwrap();
+        let answer = ask_http2(address, kind).await;
         while lifecycle.handle().snapshot().running.is_empty() {
             tokio::task::yield_now().await;
         }
@@ -247,7 +307,7 @@ async fn h2_6_a_grpc_call_that_the_deadline_cuts_is_unavailable() {
 
 /// "limits on by default: […] head size […]; each a setting"
 #[tokio::test]
-async fn slow_3_a_head_that_is_too_large_is_answered_431() {
+pub(crate) async fn slow_3_a_head_that_is_too_large_is_answered_431() {
     for (set, size, expected) in [(None, 60 << 10, "200"), (None, 70 << 10, "431"), (Some(2 << 10), 3 << 10, "431")] {
         let lifecycle = Lifecycle::without_signals();
         let app = Router::new().route("/", get(ok));
@@ -268,7 +328,7 @@ async fn slow_3_a_head_that_is_too_large_is_answered_431() {
 }
 
 #[tokio::test]
-async fn slow_3_a_connection_at_rest_ends_at_its_idle_timeout() {
+pub(crate) async fn slow_3_a_connection_at_rest_ends_at_its_idle_timeout() {
     let lifecycle = Lifecycle::without_signals();
     let app = Router::new().route("/", get(ok));
     let (serving, address) = serve(&lifecycle, app, |server| server.idle_timeout(ms(1500))).await;

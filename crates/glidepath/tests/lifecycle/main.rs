@@ -5,10 +5,12 @@ mod drain;
 mod ends;
 mod extensions;
 mod hooks;
+mod over_tls;
 mod probes;
 mod requests;
 mod tasks;
 mod tls;
+mod websockets;
 
 use std::future::pending;
 use std::sync::Arc;

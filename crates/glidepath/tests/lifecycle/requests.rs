@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+use super::over_tls::Client;
 use super::*;
 
 /// An app whose only handler says that it has started, and waits until it is released.
@@ -24,16 +25,17 @@ impl Gate {
     }
 }
 
-async fn serve(lifecycle: &Lifecycle, app: Router, grace: Duration) -> (Serving, TcpStream) {
+async fn serve(lifecycle: &Lifecycle, app: Router, grace: Duration) -> (Serving, Client) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let serving = Serving::start(lifecycle.serve(listener, app).grace(grace));
-    let mut client = TcpStream::connect(address).await.unwrap();
+    let serving = Serving::start(lifecycle.serve(over_tls::listen(listener), app).grace(grace));
+    let mut client = over_tls::speak(TcpStream::connect(address).await.unwrap()).await;
     client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    client.flush().await.unwrap();
     (serving, client)
 }
 
-async fn answer(mut client: TcpStream) -> String {
+async fn answer(mut client: Client) -> String {
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
     answer
@@ -68,6 +70,32 @@ async fn task_1_a_task_that_a_request_starts_in_the_drain_is_waited_for() {
     assert_eq!((report.requests.answered_late, report.tasks.finished), (1, 1));
     assert!(report.is_clean());
     assert_adds_up(&report);
+}
+
+/// "handlers can see the drain (`is_draining`, a future); nothing is cancelled before the deadline"
+#[tokio::test]
+pub(crate) async fn req_11_a_handler_sees_the_drain_and_is_not_cancelled() {
+    let lifecycle = Lifecycle::without_signals();
+    let gate = Gate::default();
+    let app = Router::new().route(
+        "/",
+        get({
+            let (gate, drain) = (gate.clone(), lifecycle.drain());
+            || async move {
+                let before = drain.is_draining();
+                gate.started.notify_one();
+                drain.draining().await;
+                sleep(ms(1000)).await;
+                format!("{before}, then {}", drain.is_draining())
+            }
+        }),
+    );
+    let (serving, client) = serve(&lifecycle, app, secs(10)).await;
+    gate.started.notified().await;
+    lifecycle.handle().begin();
+    let answer = answer(client).await;
+    assert!(answer.ends_with("false, then true"), "{answer}");
+    assert!(serving.report().await.is_clean());
 }
 
 #[tokio::test]

@@ -4,29 +4,13 @@
 use axum::Router;
 use axum::routing::get;
 use glidepath::{Listener, Outcome};
-use rustls::crypto::ring;
-use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_rustls::TlsConnector;
 
+use super::over_tls::configs;
 use super::*;
-
-/// A server, and a client that trusts it.
-fn configs() -> (ServerConfig, ClientConfig) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let provider = Arc::new(ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let server = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
-    let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    (
-        server.unwrap().with_no_client_auth().with_single_cert(vec![made.cert.into()], key.into()).unwrap(),
-        client.unwrap().with_root_certificates(roots).with_no_client_auth(),
-    )
-}
 
 fn listen(test: &str) -> (UnixListener, std::path::PathBuf) {
     let path = std::env::temp_dir().join(format!("glidepath-{test}-{}", std::process::id()));

@@ -39,6 +39,27 @@ pub(crate) fn idle_2_a_request_within_the_quiet_window_is_answered() {
     server.exit().assert_code(0);
 }
 
+/// The same where the signal ended a stream: its head could not say close, and its client asks again, as browsers do.
+#[test]
+pub(crate) fn idle_2_after_a_stream_that_the_signal_ended_the_next_request_is_answered() {
+    let server = Start::target().start();
+    let mut client = Client::connect(server.address());
+    client.get("/sse");
+    client.head();
+    // The stream was asked for longer ago than the quiet window.
+    let asked = Instant::now();
+    while asked.elapsed() < QUIET + ms(100) {
+        client.chunk().expect("the control: without a signal it does not end");
+    }
+    let signal = server.terminate();
+    while client.chunk().is_some() {}
+    assert!(client.stays_silent_for(ms(100)), "closed {:?} after the signal", signal.elapsed());
+    client.get("/");
+    client.response().assert_is(200, "ok").assert_says_close();
+    assert_eq!(client.end(), End::Fin);
+    server.exit().assert_code(0);
+}
+
 /// The control: without the signal, the answer does not say close, and the connection stays.
 #[test]
 pub(crate) fn idle_2_without_a_signal_the_connection_stays() {
@@ -154,7 +175,7 @@ pub(crate) fn idle_5_a_half_sent_head_that_never_completes_ends_with_408() {
 /// "10 000 connections at rest end in bounded CPU, in time linear in their number": 2 000 of them, to be kind to other
 /// tests; and 500, for the proportion.
 #[test]
-fn idle_6_many_connections_at_rest_end_in_proportion() {
+pub(crate) fn idle_6_many_connections_at_rest_end_in_proportion() {
     let Some(many) = room_for_connections(2000) else {
         return skipped("not enough file descriptors");
     };

@@ -14,7 +14,7 @@ fn post(server: &Process, path: &str) {
 
 /// "tracked tasks are waited for after the requests"
 #[test]
-fn task_1_tracked_tasks_are_waited_for() {
+pub(crate) fn task_1_tracked_tasks_are_waited_for() {
     let server = Start::target().start();
     post(&server, "/task?ms=1000");
     let signal = server.terminate();
@@ -26,7 +26,7 @@ fn task_1_tracked_tasks_are_waited_for() {
 
 /// "also those that in-flight requests start"
 #[test]
-fn task_1_a_task_that_a_request_in_flight_starts_is_waited_for() {
+pub(crate) fn task_1_a_task_that_a_request_in_flight_starts_is_waited_for() {
     let server = Start::target().start();
     let mut client = Client::connect(server.address());
     client.start_head("POST", "/task?ms=500", "");
@@ -40,7 +40,7 @@ fn task_1_a_task_that_a_request_in_flight_starts_is_waited_for() {
 
 /// The control: a task that is not there holds nothing.
 #[test]
-fn task_1_without_a_task_it_ends_at_once() {
+pub(crate) fn task_1_without_a_task_it_ends_at_once() {
     let server = Start::target().start();
     let signal = server.terminate();
     let exit = server.exit();
@@ -66,7 +66,7 @@ fn task_2_a_task_that_sees_the_drain_may_hurry() {
 
 /// "at the deadline it is aborted and named in the report"
 #[test]
-fn task_2_a_task_is_aborted_at_the_deadline_and_named() {
+pub(crate) fn task_2_a_task_is_aborted_at_the_deadline_and_named() {
     let server = Start::target().set("GRACE", 1).start();
     post(&server, "/task?ms=20000");
     let signal = server.terminate();
@@ -114,7 +114,7 @@ fn task_4_a_blocking_task_does_not_keep_the_process() {
 
 /// The same for a handler that blocks its thread, with threads to spare.
 #[test]
-fn task_4_a_stuck_handler_does_not_keep_the_process() {
+pub(crate) fn task_4_a_stuck_handler_does_not_keep_the_process() {
     let server = Start::target().set("GRACE", 1).set("WORKERS", 2).start();
     let mut client = Client::connect(server.address());
     client.get("/block?ms=20000").until_read();

@@ -127,7 +127,7 @@ pub(crate) fn h2_4_a_peer_that_never_acknowledges_the_ping_is_bounded() {
 
 /// The same, "one that ignores GOAWAY": it opens streams as long as it can.
 #[test]
-fn h2_4_a_peer_that_ignores_goaway_is_bounded() {
+pub(crate) fn h2_4_a_peer_that_ignores_goaway_is_bounded() {
     let server = Start::target().start();
     let mut client = Http2::connect(server.address());
     client.get(1, "/");

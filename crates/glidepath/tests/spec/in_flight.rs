@@ -288,7 +288,7 @@ pub(crate) fn req_10_a_panic_in_the_drain_is_a_500_and_holds_nothing() {
 
 /// The same while serving: the connection is as good as before.
 #[test]
-fn req_10_a_panic_while_serving_is_a_500() {
+pub(crate) fn req_10_a_panic_while_serving_is_a_500() {
     let server = Start::target().start();
     assert_eq!(fetch(server.address(), "/panic").status, 500);
     fetch(server.address(), "/").assert_is(200, "ok");

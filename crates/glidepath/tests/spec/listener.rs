@@ -38,7 +38,7 @@ pub(crate) fn lis_1_after_the_seal_a_connect_is_refused_at_once() {
 
 /// The control: without the signal, every connect is accepted and served.
 #[test]
-fn lis_1_without_a_signal_connects_are_served() {
+pub(crate) fn lis_1_without_a_signal_connects_are_served() {
     let server = Start::target().start();
     for _ in 0..20 {
         connects_and_is_served(server.address()).expect("it serves");
@@ -112,7 +112,7 @@ pub(crate) fn lis_3_no_connection_is_reset_under_a_storm() {
 
 /// The control: without the signal, the storm loses nothing.
 #[test]
-fn lis_3_without_a_signal_the_storm_loses_nothing() {
+pub(crate) fn lis_3_without_a_signal_the_storm_loses_nothing() {
     let server = Start::target().start();
     let storm = Storm::against(server.address(), 20, ms(300), || ());
     assert_eq!(storm.lost, 0, "besides {} answers", storm.answered);
@@ -165,7 +165,7 @@ impl Storm {
 
 /// "the seal ends within a bound under an endless flood"
 #[test]
-fn lis_4_the_seal_ends_under_a_flood() {
+pub(crate) fn lis_4_the_seal_ends_under_a_flood() {
     let server = Start::target().start();
     let address = server.address();
     let over = AtomicBool::new(false);
@@ -189,7 +189,7 @@ fn lis_4_the_seal_ends_under_a_flood() {
 
 /// "all public listeners are sealed before anything is waited for"
 #[test]
-fn lis_5_all_listeners_are_sealed_at_once() {
+pub(crate) fn lis_5_all_listeners_are_sealed_at_once() {
     let path = socket_path("lis_5");
     let server = Start::target().set("UNIX", path.display()).start();
     let mut busy = Client::connect(server.address());
@@ -205,7 +205,7 @@ fn lis_5_all_listeners_are_sealed_at_once() {
 
 /// "the port can be bound by a new process as soon as the seal is done"
 #[test]
-fn lis_6_the_port_is_free_as_soon_as_the_seal_is_done() {
+pub(crate) fn lis_6_the_port_is_free_as_soon_as_the_seal_is_done() {
     let server = Start::target().start();
     let address = server.address();
     TcpListener::bind(address).expect_err("the control: it is taken while the server listens");
@@ -214,7 +214,7 @@ fn lis_6_the_port_is_free_as_soon_as_the_seal_is_done() {
     server.terminate();
     server.wait_for_seal();
 
-    let successor = Start::target().set("PORT", address.port()).start();
+    let successor = Start::target().on(address.port()).start();
     fetch(successor.address(), "/").assert_is(200, "ok");
     assert!(server.is_running(), "the old process still has its request");
     busy.response().assert_is(200, "slept");
@@ -240,7 +240,7 @@ fn socket_path(test: &str) -> PathBuf {
 
 /// "out of file descriptors: no spin, a log line, work in flight goes on, the drain is not held"
 #[test]
-fn lis_8_out_of_file_descriptors() {
+pub(crate) fn lis_8_out_of_file_descriptors() {
     let server = Start::target().after("ulimit -n 40").start();
     let address = server.address();
     let mut streaming = Client::connect(address);

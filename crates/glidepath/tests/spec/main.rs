@@ -6,6 +6,7 @@
 
 mod at_rest;
 mod background;
+mod browser;
 mod early_answers;
 mod ending;
 mod http2;
@@ -14,6 +15,7 @@ mod listener;
 mod readiness;
 mod signals;
 mod slow_clients;
+mod slow_link;
 mod support;
 mod tls;
 mod upgraded;

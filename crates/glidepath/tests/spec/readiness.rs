@@ -7,7 +7,7 @@ use crate::support::*;
 
 /// "in the lame duck new connections and requests are served, responses say close"
 #[test]
-fn rdy_2_in_the_lame_duck_all_is_served_and_told_close() {
+pub(crate) fn rdy_2_in_the_lame_duck_all_is_served_and_told_close() {
     let server = Start::target().set("LAME_DUCK", 1.5).start();
     let address = server.address();
     let mut at_rest = Client::at_rest(address);
@@ -29,13 +29,13 @@ fn rdy_2_in_the_lame_duck_all_is_served_and_told_close() {
 
 /// "a terminal's Ctrl-C skips it": script(1) lends the terminal.
 #[test]
-fn rdy_2_a_terminals_ctrl_c_skips_the_lame_duck() {
+pub(crate) fn rdy_2_a_terminals_ctrl_c_skips_the_lame_duck() {
     const ON_A_TERMINAL: [&str; 4] = ["sh", "-c", "exec script -qec \"exec $1\" /dev/null", "sh"];
     if !runs(&[&ON_A_TERMINAL[..], &["sh -c 'test -t 2'"]].concat()) {
         return skipped("script can't lend a terminal here");
     }
     let address = sockets::free_address();
-    let mut server = Start::target().set("PORT", address.port()).set("LAME_DUCK", 20).through(&ON_A_TERMINAL).launch();
+    let mut server = Start::target().on(address.port()).set("LAME_DUCK", 20).through(&ON_A_TERMINAL).launch();
     server.listens_on(address);
     let pressed = std::time::Instant::now();
     server.stdin().write_all(b"\x03").expect("it reads its terminal");
@@ -47,7 +47,7 @@ fn rdy_2_a_terminals_ctrl_c_skips_the_lame_duck() {
 
 /// The control: the same signal from elsewhere does not skip it.
 #[test]
-fn rdy_2_a_sigint_from_elsewhere_does_not_skip_the_lame_duck() {
+pub(crate) fn rdy_2_a_sigint_from_elsewhere_does_not_skip_the_lame_duck() {
     let server = Start::target().set("LAME_DUCK", 1).start();
     let signal = server.signal(rustix::process::Signal::INT);
     let exit = server.exit();
@@ -58,14 +58,13 @@ fn rdy_2_a_sigint_from_elsewhere_does_not_skip_the_lame_duck() {
 /// A target with an admin port, and that port's address.
 fn with_admin(start: Start) -> (Process, SocketAddr) {
     let server = start.set("ADMIN_PORT", 0).start();
-    let line = server.stderr.wait_for("admin on ");
-    let address = line.rsplit(' ').next().and_then(|address| address.parse().ok());
-    (server, address.unwrap_or_else(|| panic!("no address in {line:?}")))
+    let admin = server.admin();
+    (server, admin)
 }
 
 /// "readiness answers 503 from the signal on, liveness 200 to the end, on a port that outlives the public ones"
 #[test]
-fn rdy_1_readiness_is_off_from_the_signal_on_and_liveness_to_the_end() {
+pub(crate) fn rdy_1_readiness_is_off_from_the_signal_on_and_liveness_to_the_end() {
     let (server, admin) = with_admin(Start::target());
     fetch(admin, "/readyz").assert_is(200, "serving");
     fetch(admin, "/livez").assert_is(200, "ok");
@@ -89,7 +88,7 @@ fn rdy_1_readiness_is_off_from_the_signal_on_and_liveness_to_the_end() {
 }
 
 #[test]
-fn rdy_1_readiness_is_off_in_the_lame_duck() {
+pub(crate) fn rdy_1_readiness_is_off_in_the_lame_duck() {
     let (server, admin) = with_admin(Start::target().set("LAME_DUCK", 1));
     let signal = server.terminate();
     wait_until("readiness is off", || fetch(admin, "/readyz").status == 503);
@@ -101,7 +100,7 @@ fn rdy_1_readiness_is_off_in_the_lame_duck() {
 }
 
 #[test]
-fn rdy_1_the_admin_port_answers_get_and_head_of_its_paths_only() {
+pub(crate) fn rdy_1_the_admin_port_answers_get_and_head_of_its_paths_only() {
     let (server, admin) = with_admin(Start::target());
     let ask = |method: &str, path: &str| {
         let mut client = Client::connect(admin);
@@ -131,7 +130,7 @@ fn rdy_1_the_admin_port_answers_get_and_head_of_its_paths_only() {
 
 /// "probes never count as work in flight": neither do their connections, in whatever state, and the report has none.
 #[test]
-fn rdy_3_no_probe_holds_the_end_or_is_in_the_report() {
+pub(crate) fn rdy_3_no_probe_holds_the_end_or_is_in_the_report() {
     let control = Start::target().start();
     let signal = control.terminate();
     let without = control.exit().at - signal;
@@ -159,7 +158,7 @@ fn rdy_3_no_probe_holds_the_end_or_is_in_the_report() {
 
 /// The control of the one before: what is work on the public port does hold the end.
 #[test]
-fn rdy_3_the_same_half_sent_head_on_the_public_port_holds_the_end() {
+pub(crate) fn rdy_3_the_same_half_sent_head_on_the_public_port_holds_the_end() {
     let (server, _) = with_admin(Start::target());
     let mut half = Client::connect(server.address());
     half.start_head("GET", "/", "");
@@ -173,7 +172,7 @@ fn rdy_3_the_same_half_sent_head_on_the_public_port_holds_the_end() {
 
 /// "all public listeners are sealed before anything is waited for; the admin listener is closed last"
 #[test]
-fn lis_5_public_listeners_are_sealed_at_once_and_the_admin_listener_last() {
+pub(crate) fn lis_5_public_listeners_are_sealed_at_once_and_the_admin_listener_last() {
     let path = std::env::temp_dir().join(format!("glidepath-lis-5-{}", std::process::id()));
     let (server, admin) = with_admin(Start::target().set("UNIX", path.display()));
     let unix = || std::os::unix::net::UnixStream::connect(&path);

@@ -11,7 +11,7 @@ use crate::support::*;
 
 /// "SIGINT and SIGTERM start the drain"
 #[test]
-fn sig_1_sigterm_and_sigint_start_the_drain() {
+pub(crate) fn sig_1_sigterm_and_sigint_start_the_drain() {
     for signal in [Signal::TERM, Signal::INT] {
         let server = Start::target().start();
         fetch(server.address(), "/").assert_is(200, "ok");
@@ -22,7 +22,7 @@ fn sig_1_sigterm_and_sigint_start_the_drain() {
 
 /// The control: without a signal, it stays.
 #[test]
-fn sig_1_without_a_signal_it_goes_on() {
+pub(crate) fn sig_1_without_a_signal_it_goes_on() {
     let server = Start::target().start();
     fetch(server.address(), "/").assert_is(200, "ok");
     sleep(ms(1000));
@@ -35,7 +35,7 @@ fn sig_1_without_a_signal_it_goes_on() {
 /// The signal is sent as soon as the kernel says that the process catches it: somewhere between the lifecycle's making
 /// and the first accept.
 #[test]
-fn sig_2_a_signal_as_early_as_can_be_is_not_lost() {
+pub(crate) fn sig_2_a_signal_as_early_as_can_be_is_not_lost() {
     for _ in 0..20 {
         let server = Start::target().launch();
         wait_until("it catches SIGTERM", || catches_sigterm(server.pid()));
@@ -74,7 +74,7 @@ fn sig_2_without_a_signal_the_slow_start_serves() {
 ///
 /// A burst that this machine stretched beyond the debounce proves nothing, and is tried again.
 #[test]
-fn sig_3_a_burst_of_signals_is_one_signal() {
+pub(crate) fn sig_3_a_burst_of_signals_is_one_signal() {
     for _ in 0..5 {
         let server = Start::target().start();
         let mut client = Client::connect(server.address());
@@ -95,7 +95,7 @@ fn sig_3_a_burst_of_signals_is_one_signal() {
 
 /// "each further signal moves one step on: […] drain -> forced end. Forced: exit within 1 s, code 128+n, report says forced"
 #[test]
-fn sig_4_a_second_signal_forces_the_end() {
+pub(crate) fn sig_4_a_second_signal_forces_the_end() {
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
         let server = Start::target().start();
         let mut client = Client::connect(server.address());
@@ -115,7 +115,7 @@ fn sig_4_a_second_signal_forces_the_end() {
 
 /// "lame duck -> drain -> forced end"
 #[test]
-fn sig_4_in_the_lame_duck_the_second_signal_drains_and_the_third_forces() {
+pub(crate) fn sig_4_in_the_lame_duck_the_second_signal_drains_and_the_third_forces() {
     let server = Start::target().set("LAME_DUCK", 20).start();
     let mut client = Client::connect(server.address());
     client.get("/sleep?ms=20000").until_read();
@@ -135,7 +135,7 @@ fn sig_4_in_the_lame_duck_the_second_signal_drains_and_the_third_forces() {
 /// "SIGQUIT: print what is running (every request with method, path and age; every connection by state; every task by
 /// name and age), then end with 131, at once. Query strings and headers are not printed"
 #[test]
-fn sig_5_sigquit_prints_what_is_running_and_ends() {
+pub(crate) fn sig_5_sigquit_prints_what_is_running_and_ends() {
     let server = Start::target().start();
     let mut slow = Client::connect(server.address());
     slow.send(http1::request("GET", "/sleep?ms=20000&token=hush", "authorization: whisper\r\n")).until_read();
@@ -165,7 +165,7 @@ fn sig_5_sigquit_prints_what_is_running_and_ends() {
 
 /// "SIGHUP ignored at start (nohup) stays ignored"
 #[test]
-fn sig_6_sighup_ignored_at_start_stays_ignored() {
+pub(crate) fn sig_6_sighup_ignored_at_start_stays_ignored() {
     let server = Start::target().after("trap '' HUP").start();
     server.signal(Signal::HUP);
     sleep(ms(500));
@@ -175,7 +175,7 @@ fn sig_6_sighup_ignored_at_start_stays_ignored() {
 
 /// "else it […] drains where [restart] is not [on]"
 #[test]
-fn sig_6_sighup_drains() {
+pub(crate) fn sig_6_sighup_drains() {
     // The tests themselves may run under nohup.
     const HEARD: [&str; 2] = ["env", "--default-signal=HUP"];
     if !runs(&[&HEARD[..], &["true"]].concat()) {
@@ -191,7 +191,7 @@ fn sig_6_sighup_drains() {
 
 /// "works as PID 1"
 #[test]
-fn sig_7_works_as_pid_1() {
+pub(crate) fn sig_7_works_as_pid_1() {
     const NEW_NAMESPACE: [&str; 5] = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"];
     if !runs(&[&NEW_NAMESPACE[..], &["true"]].concat()) {
         return skipped("unshare may not make a process namespace here");
@@ -209,7 +209,7 @@ fn sig_7_works_as_pid_1() {
 
 /// "with SIGTERM blocked in the inherited mask"
 #[test]
-fn sig_7_works_with_sigterm_blocked_in_the_inherited_mask() {
+pub(crate) fn sig_7_works_with_sigterm_blocked_in_the_inherited_mask() {
     const BLOCKED: [&str; 3] = ["env", "--block-signal=TERM", "--block-signal=INT"];
     if !runs(&[&BLOCKED[..], &["sh", "-c", "kill -TERM $$; kill -INT $$; true"]].concat()) {
         return skipped("env can't block signals here");
@@ -224,10 +224,10 @@ fn sig_7_works_with_sigterm_blocked_in_the_inherited_mask() {
 
 /// "with stdout or stderr closed"
 #[test]
-fn sig_7_works_with_stdout_and_stderr_closed() {
+pub(crate) fn sig_7_works_with_stdout_and_stderr_closed() {
     for closed in ["exec >&-", "exec 2>&-", "exec >&- 2>&-"] {
         let address = sockets::free_address();
-        let mut server = Start::target().set("PORT", address.port()).after(closed).launch();
+        let mut server = Start::target().on(address.port()).after(closed).launch();
         server.listens_on(address);
         drain_with_work_of_every_kind(server);
     }
@@ -235,9 +235,9 @@ fn sig_7_works_with_stdout_and_stderr_closed() {
 
 /// "(no death by SIGPIPE)": whoever read its output is gone.
 #[test]
-fn sig_7_works_when_nobody_reads_its_output_any_more() {
+pub(crate) fn sig_7_works_when_nobody_reads_its_output_any_more() {
     let address = sockets::free_address();
-    let mut server = Start::target().set("PORT", address.port()).unread().launch();
+    let mut server = Start::target().on(address.port()).unread().launch();
     server.listens_on(address);
     drain_with_work_of_every_kind(server);
 }
@@ -255,7 +255,7 @@ fn drain_with_work_of_every_kind(server: Process) {
 
 /// "with every runtime worker blocked by user code"
 #[test]
-fn sig_7_a_second_signal_ends_it_with_every_worker_blocked() {
+pub(crate) fn sig_7_a_second_signal_ends_it_with_every_worker_blocked() {
     let server = Start::target().set("WORKERS", 1).start();
     let _blocking = block_the_only_worker(&server);
     server.terminate();
@@ -269,7 +269,7 @@ fn sig_7_a_second_signal_ends_it_with_every_worker_blocked() {
 
 /// The same, and the deadline of the first signal holds.
 #[test]
-fn sig_7_the_deadline_holds_with_every_worker_blocked() {
+pub(crate) fn sig_7_the_deadline_holds_with_every_worker_blocked() {
     let server = Start::target().set("WORKERS", 1).set("GRACE", 1).start();
     let _blocking = block_the_only_worker(&server);
     let asked = server.terminate();
@@ -281,9 +281,9 @@ fn sig_7_the_deadline_holds_with_every_worker_blocked() {
 
 /// That it is blocked shows: another client gets no answer.
 fn block_the_only_worker(server: &Process) -> [Client; 2] {
+    let mut other = Client::at_rest(server.address());
     let mut blocking = Client::connect(server.address());
     blocking.get("/block?ms=20000").until_read();
-    let mut other = Client::connect(server.address());
     other.get("/");
     assert!(other.stays_silent_for(ms(300)), "the worker is not blocked");
     [blocking, other]
@@ -291,7 +291,7 @@ fn block_the_only_worker(server: &Process) -> [Client; 2] {
 
 /// "SIGSTOP and SIGCONT in the drain: one drain, the deadline holds on the monotonic clock"
 #[test]
-fn sig_8_the_deadline_holds_across_a_stop_and_a_continuation() {
+pub(crate) fn sig_8_the_deadline_holds_across_a_stop_and_a_continuation() {
     for stopped in [ms(500), ms(2500)] {
         let server = Start::target().set("GRACE", 2).start();
         let mut client = Client::connect(server.address());

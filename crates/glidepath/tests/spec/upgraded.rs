@@ -1,6 +1,7 @@
 //! SPEC.md, Upgraded and endless.
 
-use crate::support::websocket::{CLOSE, TEXT, UPGRADE, WebSocket};
+use crate::support::http2::{Frame, Http2};
+use crate::support::websocket::{CLOSE, TEXT, UPGRADE, WebSocket, message};
 use crate::support::*;
 
 /// "a WebSocket gets Close 1001 […] at the drain, at a frame boundary; its reply is awaited; then FIN"
@@ -56,6 +57,86 @@ pub(crate) fn ws_4_an_upgrade_asked_for_in_the_drain() {
         }
         other => panic!("neither 101 nor 503: {other}"),
     }
+    server.exit().assert_code(0);
+}
+
+/// Close 1001, as a server sends it.
+const GOING_AWAY: [u8; 4] = [0x88, 2, 0x03, 0xe9];
+
+/// An HTTP/2 connection with a WebSocket on stream 1.
+fn websocket_over_http2(server: &Process) -> Http2 {
+    let mut client = Http2::connect(server.address());
+    assert!(client.takes_websockets, "SETTINGS_ENABLE_CONNECT_PROTOCOL is not there");
+    client.extended_connect(1, "/ws");
+    client.wait_for("200", |frame| matches!(frame, Frame::Headers { stream: 1, status: 200, ends: false }));
+    client
+}
+
+/// "WS-1 to WS-5 hold for WebSockets over HTTP/2": as `ws_1`, with the end of the stream for FIN.
+#[test]
+pub(crate) fn ws_7_over_http2_it_gets_close_1001_and_its_reply_is_awaited() {
+    let server = Start::target().start();
+    let mut client = websocket_over_http2(&server);
+    client.data(1, &message(TEXT, b"hello"), false);
+    let echo = [&[0x81, 5][..], b"hello"].concat();
+    client.wait_for("the echo", |frame| *frame == Frame::Data { stream: 1, bytes: echo.clone(), ends: false });
+    assert!(client.stays_open_for(ms(500)), "the control: without a signal it stays open");
+    let signal = server.terminate();
+    let close = Frame::Data { stream: 1, bytes: GOING_AWAY.to_vec(), ends: false };
+    let ping = client.wait_for("the PING", |frame| matches!(frame, Frame::Ping { ack: false, .. }));
+    let Frame::Ping { payload, .. } = ping else { unreachable!("it was waited for") };
+    client.acknowledge(payload);
+    client.wait_for("Close 1001", |frame| *frame == close);
+    assert!(signal.elapsed() < ms(250), "Close only {:?} after the signal", signal.elapsed());
+    client.wait_at_most(ms(1500));
+    let silence = client.try_frame().expect_err("the reply is awaited");
+    assert_eq!(silence.kind(), std::io::ErrorKind::WouldBlock, "the connection is open");
+    client.wait_at_most(PATIENCE);
+    client.data(1, &message(CLOSE, &1001_u16.to_be_bytes()), false);
+    assert_eq!(client.frame(), Frame::Data { stream: 1, bytes: Vec::new(), ends: true }, "the end of the stream");
+    client.data(1, &[], true);
+    assert_eq!(client.end(), (Vec::new(), End::Fin));
+    let exit = server.exit();
+    exit.assert_code(0);
+    assert_eq!(exit.report()["requests"]["answered"], PROBE + 1);
+}
+
+/// As `ws_3`: "a peer that does not answer the Close is cut after 5 s (setting), not at the deadline". The other streams of
+/// its connection go on.
+#[test]
+pub(crate) fn ws_7_over_http2_a_peer_that_does_not_answer_the_close_is_cut_after_5_s() {
+    let server = Start::target().start();
+    let mut client = websocket_over_http2(&server);
+    client.get(3, "/sleep?ms=7000");
+    client.get(5, "/");
+    assert_eq!(client.response(5).0, 200, "stream 3 was opened before it");
+    let signal = server.terminate();
+    client.wait_for("Close 1001", |frame| *frame == Frame::Data { stream: 1, bytes: GOING_AWAY.to_vec(), ends: false });
+    client.wait_for("the end of the stream", |frame| matches!(frame, Frame::Data { stream: 1, ends: true, .. }));
+    let took = signal.elapsed();
+    assert!((ms(4500)..ms(6500)).contains(&took), "cut {took:?} after the signal");
+    assert_eq!(client.response(3), (200, "slept".into()));
+    server.exit().assert_code(0);
+}
+
+/// As `ws_4`: between the two GOAWAYs, 200 and then 1001.
+#[test]
+pub(crate) fn ws_7_over_http2_one_that_is_asked_for_between_the_goaways() {
+    let server = Start::target().start();
+    let mut client = Http2::connect(server.address());
+    client.get(1, "/sleep?ms=1000");
+    client.get(3, "/");
+    assert_eq!(client.response(3).0, 200, "stream 1 was opened before it");
+    server.terminate();
+    let ping = client.wait_for("the PING", |frame| matches!(frame, Frame::Ping { ack: false, .. }));
+    let Frame::Ping { payload, .. } = ping else { unreachable!("it was waited for") };
+    client.extended_connect(5, "/ws");
+    client.acknowledge(payload);
+    client.wait_for("200", |frame| matches!(frame, Frame::Headers { stream: 5, status: 200, ends: false }));
+    client.wait_for("Close 1001", |frame| *frame == Frame::Data { stream: 5, bytes: GOING_AWAY.to_vec(), ends: false });
+    client.data(5, &message(CLOSE, &1001_u16.to_be_bytes()), true);
+    client.wait_for("the end of the stream", |frame| matches!(frame, Frame::Data { stream: 5, ends: true, .. }));
+    assert_eq!(client.response(1), (200, "slept".into()));
     server.exit().assert_code(0);
 }
 

@@ -30,6 +30,8 @@ pub(crate) enum Frame {
 
 pub(crate) struct Http2 {
     stream: Wire,
+    /// The server has said that WebSockets may be opened (RFC 8441, section 3).
+    pub(crate) takes_websockets: bool,
 }
 
 impl Http2 {
@@ -39,7 +41,7 @@ impl Http2 {
         let stream = TcpStream::connect_timeout(&server, PATIENCE).expect("the server listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a bound above zero");
         stream.set_nodelay(true).expect("it is connected");
-        Http2 { stream: Wire::over(stream).expect("it is connected") }
+        Http2 { stream: Wire::over(stream).expect("it is connected"), takes_websockets: false }
     }
 
     /// Connects with TLS of this configuration, and says nothing in it.
@@ -49,7 +51,7 @@ impl Http2 {
         let socket = plain.stream.socket().try_clone().expect("room for a descriptor");
         let mut stream = Wire::with(socket, config);
         stream.tls().shake_hands().expect("the server speaks TLS");
-        Http2 { stream }
+        Http2 { stream, takes_websockets: false }
     }
 
     pub(crate) fn tls(&mut self) -> &mut Tls {
@@ -98,6 +100,30 @@ impl Http2 {
         block.extend([0x01, 4]);
         block.extend(b"test");
         self.try_write(1, END_STREAM | END_HEADERS, stream, &block)
+    }
+
+    /// Asks for a WebSocket on a stream (RFC 8441, section 4).
+    #[track_caller]
+    pub(crate) fn extended_connect(&mut self, stream: u32, path: &str) {
+        // Literals, the names known to the static table by index.
+        let mut block = vec![0x02];
+        text(&mut block, "CONNECT");
+        block.push(0);
+        text(&mut block, ":protocol");
+        text(&mut block, "websocket");
+        block.extend([0x86, 0x04]);
+        text(&mut block, path);
+        block.push(0x01);
+        text(&mut block, "test");
+        block.push(0);
+        text(&mut block, "sec-websocket-version");
+        text(&mut block, "13");
+        self.write(1, END_HEADERS, stream, &block);
+    }
+
+    #[track_caller]
+    pub(crate) fn data(&mut self, stream: u32, bytes: &[u8], ends: bool) {
+        self.write(0, if ends { END_STREAM } else { 0 }, stream, bytes);
     }
 
     #[track_caller]
@@ -159,7 +185,10 @@ impl Http2 {
             0 => Frame::Data { stream, bytes: payload, ends },
             1 => Frame::Headers { stream, status: status(&payload), ends },
             3 => Frame::Reset { stream, error: number(&payload)? },
-            4 => Frame::Settings { ack: flags & ACK != 0 },
+            4 => {
+                self.takes_websockets |= payload.chunks(6).any(|setting| setting == [0, 8, 0, 0, 0, 1]);
+                Frame::Settings { ack: flags & ACK != 0 }
+            }
             6 => Frame::Ping { ack: flags & ACK != 0, payload: payload.try_into().map_err(|_| short())? },
             7 => Frame::GoAway { last_stream: number(&payload)?, error: number(payload.get(4..).unwrap_or_default())? },
             kind => Frame::Other { kind },
@@ -215,6 +244,12 @@ impl Http2 {
             }
         }
     }
+}
+
+/// A short string without Huffman's code.
+fn text(block: &mut Vec<u8>, text: &str) {
+    block.push(u8::try_from(text.len()).expect("a short text"));
+    block.extend(text.as_bytes());
 }
 
 fn number(payload: &[u8]) -> io::Result<u32> {

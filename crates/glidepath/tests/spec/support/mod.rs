@@ -3,6 +3,7 @@
 pub(crate) mod http1;
 pub(crate) mod http2;
 pub(crate) mod process;
+pub(crate) mod slow_link;
 pub(crate) mod sockets;
 pub(crate) mod tls;
 pub(crate) mod websocket;
@@ -12,7 +13,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 pub(crate) use http1::{Client, End, fetch};
-pub(crate) use process::{PROBE, Process, Start, runs, skipped};
+pub(crate) use process::{Exit, PROBE, Process, Start, runs, skipped};
 
 /// No wait in these checks is longer than this, unless it says so.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

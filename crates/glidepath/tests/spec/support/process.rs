@@ -43,10 +43,27 @@ impl Start {
         Start { program: built_example(name), wrapper: Vec::new(), settings: vec![("PORT", "0".into())], unread: false }
     }
 
+    /// Another program, with its words.
+    pub(crate) fn command(words: &[&str]) -> Self {
+        let (last, first) = words.split_last().expect("a program");
+        let wrapper = first.iter().map(ToString::to_string).collect();
+        Start { program: last.into(), wrapper, settings: Vec::new(), unread: false }
+    }
+
     pub(crate) fn set(mut self, name: &'static str, value: impl ToString) -> Self {
         self.settings.retain(|(known, _)| *known != name);
         self.settings.push((name, value.to_string()));
         self
+    }
+
+    /// On this port, and not on one of its own choice.
+    pub(crate) fn on(self, port: u16) -> Self {
+        let speaks_tls = self.speaks_tls();
+        self.set(if speaks_tls { "TLS_PORT" } else { "PORT" }, port)
+    }
+
+    fn speaks_tls(&self) -> bool {
+        self.settings.iter().any(|(name, _)| *name == "TLS_PORT")
     }
 
     /// Starts it through another command, such as `env --ignore-signal=HUP`, which is given the program as its last word.
@@ -69,23 +86,18 @@ impl Start {
 
     /// Starts it and waits until it serves: it has answered one request, which its report counts too (`PROBE`).
     pub(crate) fn start(self) -> Process {
-        let has_tls = self.settings.iter().any(|(name, _)| *name == "TLS_PORT");
         let mut process = self.launch();
-        let line = process.stderr.wait_for("listening on ");
-        let address = line.rsplit(' ').next().and_then(|address| address.parse().ok());
-        let mut address = address.unwrap_or_else(|| panic!("no address in {line:?}"));
-        if has_tls {
-            let line = process.stderr.wait_for("listening with TLS on ");
-            address = line.rsplit(' ').next().and_then(|address| address.parse().ok()).expect("an address");
+        let mut address = process.says_address("listening on ");
+        if process.speaks_tls {
+            address = process.says_address("listening with TLS on ");
         }
-        tls::is_spoken_on(address, has_tls);
-        fetch(address, "/");
-        process.address = Some(address);
+        process.serves_on(address);
         process
     }
 
     /// Starts it and returns at once.
     pub(crate) fn launch(self) -> Process {
+        let speaks_tls = self.speaks_tls();
         let mut words: Vec<OsString> = self.wrapper.iter().map(OsString::from).collect();
         words.push(self.program.into());
         let mut child = Command::new(&words[0])
@@ -107,6 +119,7 @@ impl Start {
             stderr: Captured::from(child.stderr.take()),
             ended: watch_end(Pid::from_child(&child)),
             child,
+            speaks_tls,
             address: None,
             started: Instant::now(),
         }
@@ -126,6 +139,7 @@ fn built_example(name: &str) -> PathBuf {
 pub(crate) struct Process {
     child: Child,
     pid: Pid,
+    speaks_tls: bool,
     address: Option<SocketAddr>,
     started: Instant,
     ended: Receiver<Instant>,
@@ -176,8 +190,27 @@ impl Process {
     /// For one whose output can't say where it listens. Waits until it serves.
     pub(crate) fn listens_on(&mut self, address: SocketAddr) {
         wait_until("it listens", || sockets::is_listening(address));
+        self.serves_on(address);
+    }
+
+    fn serves_on(&mut self, address: SocketAddr) {
+        tls::is_spoken_on(address, self.speaks_tls);
         fetch(address, "/");
         self.address = Some(address);
+    }
+
+    /// Where its probes are answered, which is always in cleartext.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        let address = self.says_address("admin on ");
+        tls::is_spoken_on(address, false);
+        address
+    }
+
+    #[track_caller]
+    fn says_address(&self, words: &str) -> SocketAddr {
+        let line = self.stderr.wait_for(words);
+        let address = line.rsplit(' ').next().and_then(|address| address.parse().ok());
+        address.unwrap_or_else(|| panic!("no address in {line:?}"))
     }
 
     pub(crate) fn stdin(&mut self) -> &mut ChildStdin {
@@ -298,7 +331,8 @@ struct Text {
 
 impl Captured {
     fn from(output: Option<impl Read + Send + 'static>) -> Self {
-        let text = Arc::new((Mutex::new(Text::default()), Condvar::new()));
+        let nobody_reads = Text { ended: output.is_none(), ..Text::default() };
+        let text = Arc::new((Mutex::new(nobody_reads), Condvar::new()));
         let Some(output) = output else { return Captured { text } };
         let written = Arc::clone(&text);
         let mut output = BufReader::new(output);
@@ -330,6 +364,16 @@ impl Captured {
         text.lines.clone()
     }
 
+    /// The line of this number, counted from one, as soon as it is whole.
+    #[track_caller]
+    pub(crate) fn wait_for_line(&self, number: usize, bound: Duration) -> String {
+        let text = self.text.0.lock().expect("no reader panics");
+        let lacks = |text: &mut Text| text.lines.lines().count() < number && !text.ended;
+        let (text, _) = self.text.1.wait_timeout_while(text, bound, lacks).expect("no reader panics");
+        let line = text.lines.lines().nth(number - 1);
+        line.unwrap_or_else(|| panic!("no line {number} within {bound:?}:\n{}", text.lines)).to_owned()
+    }
+
     /// The first line that contains `words`, as soon as it is there.
     #[track_caller]
     pub(crate) fn wait_for(&self, words: &str) -> String {
@@ -344,8 +388,9 @@ impl Captured {
     }
 }
 
-/// Says on the test's output that a check could not be made here, and why.
+/// Says on the test's output that a check could not be made here, and why. Where nothing may be skipped, that is a failure.
 pub(crate) fn skipped(why: &str) {
+    assert!(env::var_os("SKIP_NOTHING").is_none(), "skipped: {why}");
     eprintln!("skipped: {why}");
 }
 

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,15 +13,15 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion, SignatureScheme, SupportedProtocolVersion,
 };
 
-/// Where servers speak TLS: whoever connects there does so, too.
-static ADDRESSES: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
+/// Where servers speak TLS, in which network: whoever connects there does so, too.
+static ADDRESSES: Mutex<Vec<(u64, SocketAddr)>> = Mutex::new(Vec::new());
 
 thread_local! {
     static ALL: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs a test whose targets all speak TLS, and whose clients therefore do.
-pub(crate) fn over_tls(test: fn()) {
+pub(crate) fn over_tls(test: impl FnOnce()) {
     ALL.set(true);
     test();
     ALL.set(false);
@@ -31,9 +32,15 @@ pub(super) fn is_for_all() -> bool {
 }
 
 pub(super) fn is_spoken_on(address: SocketAddr, tls: bool) {
+    let there = (this_network(), address);
     let mut addresses = ADDRESSES.lock().expect("no test panics here");
-    addresses.retain(|known| *known != address);
-    addresses.extend(tls.then_some(address));
+    addresses.retain(|known| *known != there);
+    addresses.extend(tls.then_some(there));
+}
+
+/// The network of this thread: two of them may have the same address.
+fn this_network() -> u64 {
+    std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |network| network.ino())
 }
 
 /// The bytes of one connection to a server.
@@ -53,7 +60,7 @@ impl Wire {
     /// TLS where the server speaks it. The handshake is the first thing that is sent; here nothing is.
     pub(super) fn over(socket: TcpStream) -> io::Result<Self> {
         let peer = socket.peer_addr()?;
-        let tls = ADDRESSES.lock().expect("no test panics here").contains(&peer);
+        let tls = ADDRESSES.lock().expect("no test panics here").contains(&(this_network(), peer));
         Ok(if tls { Self::Tls(Box::new(Tls::over(socket, config()))) } else { Self::Plain(socket) })
     }
 

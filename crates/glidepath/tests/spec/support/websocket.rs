@@ -12,6 +12,14 @@ pub(crate) const CLOSE: u8 = 0x8;
 pub(crate) const UPGRADE: &str = "connection: upgrade\r\nupgrade: websocket\r\n\
                                   sec-websocket-version: 13\r\nsec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n";
 
+/// One whole message of a client. The mask is zero, which leaves the bytes as they are.
+pub(crate) fn message(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).expect("a short message");
+    let mut frame = vec![0x80 | kind, 0x80 | length, 0, 0, 0, 0];
+    frame.extend(payload);
+    frame
+}
+
 pub(crate) struct WebSocket {
     http: Client,
 }
@@ -33,13 +41,10 @@ impl WebSocket {
         &mut self.http
     }
 
-    /// Sends one whole message. The mask is zero, which leaves the bytes as they are.
+    /// Sends one whole message.
     #[track_caller]
     pub(crate) fn send(&mut self, kind: u8, payload: &[u8]) {
-        let length = u8::try_from(payload.len()).expect("a short message");
-        let mut frame = vec![0x80 | kind, 0x80 | length, 0, 0, 0, 0];
-        frame.extend(payload);
-        self.http.send(frame);
+        self.http.send(message(kind, payload));
     }
 
     /// The next frame: its first byte, which holds kind and end, and its payload.

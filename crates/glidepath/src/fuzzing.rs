@@ -1,0 +1,220 @@
+//! What must hold for everything here that parses bytes, whatever the bytes are. Not part of the API: it is there for the
+//! fuzz targets in `fuzz/` (which compile with `--cfg fuzzing`) and for the tests, which replay the corpora.
+//!
+//! Each property takes the bytes of a peer and a way to cut them into pieces. After each piece the parser is asked, and
+//! its answer compared with a plain one that sees all bytes so far at once. It panics where they differ.
+
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderValue};
+
+use crate::connection::detect::{Protocol, detect};
+use crate::connection::service::is_of;
+use crate::connection::{events, frames};
+#[cfg(feature = "tls")]
+use crate::tls::Records;
+
+/// The most bytes that are made up to end a frame.
+const MADE_UP: u128 = 1 << 20;
+
+/// How the bytes are cut, and the bytes: a count, as many lengths of pieces, which are used again and again, and the rest.
+/// Without lengths all is one piece.
+fn cut(input: &[u8]) -> (Vec<usize>, &[u8]) {
+    let Some((count, rest)) = input.split_first() else { return (Vec::new(), input) };
+    let (lengths, bytes) = rest.split_at(usize::from(count % 16).min(rest.len()));
+    let mut lengths = lengths.iter().map(|length| usize::from(*length) + 1).cycle();
+    let (mut ends, mut end) = (Vec::new(), 0);
+    while end < bytes.len() {
+        end = bytes.len().min(end + lengths.next().unwrap_or(bytes.len()));
+        ends.push(end);
+    }
+    (ends, bytes)
+}
+
+/// The pieces, each with all that has come when it has.
+fn pieces(input: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let (ends, bytes) = cut(input);
+    let mut begin = 0;
+    ends.into_iter().map(move |end| (&bytes[std::mem::replace(&mut begin, end)..end], &bytes[..end]))
+}
+
+/// The protocol is told at the first byte that tells it, and the verdict stays.
+pub fn detection(input: &[u8]) {
+    // RFC 9113, section 3.4, in the digits that stand there.
+    const PREFACE: u128 = 0x505249202a20485454502f322e300d0a;
+    const REST: u64 = 0x0d0a534d0d0a0d0a;
+    let preface = [&PREFACE.to_be_bytes()[..], &REST.to_be_bytes()].concat();
+    let mut verdict = Protocol::Undecided;
+    for (_, so_far) in pieces(input) {
+        let now = detect(so_far);
+        let expected = if so_far.starts_with(&preface) {
+            Protocol::Http2
+        } else if preface.starts_with(so_far) {
+            Protocol::Undecided
+        } else {
+            Protocol::Http1
+        };
+        assert_eq!(now, expected, "{so_far:x?}");
+        assert!(verdict == Protocol::Undecided || verdict == now, "{verdict:?} became {now:?}: {so_far:x?}");
+        verdict = now;
+    }
+}
+
+/// Frames end where they end, and a Close is seen when it is whole, however the bytes are cut.
+pub fn web_socket_frames(input: &[u8]) {
+    let mut follower = frames::Follower::default();
+    let mut so_far = &input[..0];
+    for (piece, all) in pieces(input) {
+        follower.follow(piece);
+        so_far = all;
+        let expected = Frames::parse(so_far);
+        assert_eq!(follower.is_between(), expected.missing == Some(0), "{so_far:x?}");
+        assert_eq!(follower.saw_close(), expected.missing == Some(0) && expected.closed, "{so_far:x?}");
+    }
+    // What is still to come of the frame is known, too.
+    let expected = Frames::parse(so_far);
+    if let Some(missing @ 1..=MADE_UP) = expected.missing {
+        follower.follow(&vec![0x88; missing as usize - 1]);
+        assert!(!follower.is_between(), "{so_far:x?}");
+        follower.follow(&[0x88]);
+        assert!(follower.is_between(), "{so_far:x?}");
+        assert_eq!(follower.saw_close(), expected.closed, "{so_far:x?}");
+    }
+}
+
+/// What the frames in some bytes come to, read as RFC 6455, section 5.2, has it.
+struct Frames {
+    /// What the last frame lacks; `None` where its head is not whole.
+    missing: Option<u128>,
+    /// The head of a Close was there.
+    closed: bool,
+}
+
+impl Frames {
+    fn parse(bytes: &[u8]) -> Self {
+        let (mut at, mut closed) = (0, false);
+        loop {
+            let Some(rest) = usize::try_from(at).ok().and_then(|at| bytes.get(at..)) else {
+                return Self { missing: Some(at - bytes.len() as u128), closed };
+            };
+            if rest.is_empty() {
+                return Self { missing: Some(0), closed };
+            }
+            let Some((head, payload)) = Self::head(rest) else { return Self { missing: None, closed } };
+            closed |= rest[0] % 16 == 8;
+            at += head + payload;
+        }
+    }
+
+    /// The sizes of a frame's head and of its payload.
+    fn head(bytes: &[u8]) -> Option<(u128, u128)> {
+        let second = *bytes.get(1)?;
+        let mask = u128::from(second / 128) * 4;
+        let extended =
+            |size: usize| bytes.get(2..2 + size).map(|long| long.iter().fold(0, |n, b| n * 256 + u128::from(*b)));
+        let (head, payload) = match second % 128 {
+            126 => (4, extended(2)?),
+            127 => (10, extended(8)?),
+            short => (2, short.into()),
+        };
+        bytes.get((head + mask) as usize - 1).map(|_| (head + mask, payload))
+    }
+}
+
+/// Records end where they end, however the bytes are cut.
+#[cfg(feature = "tls")]
+pub fn tls_records(input: &[u8]) {
+    /// What the last record lacks; `None` where its header is not whole (RFC 8446, section 5.1).
+    fn missing(bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let length = bytes.get(at + 3..at + 5)?;
+            at += 5 + usize::from(length[0]) * 256 + usize::from(length[1]);
+        }
+        Some(at - bytes.len())
+    }
+    let mut records = Records::default();
+    let mut so_far = &input[..0];
+    for (piece, all) in pieces(input) {
+        records.follow(piece);
+        so_far = all;
+        assert_eq!(records.is_inside(), missing(so_far) != Some(0), "{so_far:x?}");
+    }
+    if let Some(missing @ 1..) = missing(so_far) {
+        records.follow(&vec![23; missing - 1]);
+        assert!(records.is_inside(), "{so_far:x?}");
+        records.follow(&[23]);
+        assert!(!records.is_inside(), "{so_far:x?}");
+    }
+}
+
+/// Events end with an empty line, whatever ends a line (HTML, section 9.2.5), and however the bytes are cut.
+pub fn event_stream(input: &[u8]) {
+    let mut follower = events::Follower::default();
+    for (piece, so_far) in pieces(input) {
+        follower.follow(piece);
+        // Latin-1, so that a byte is a character.
+        let text: String = so_far.iter().map(|byte| char::from(*byte)).collect();
+        let text = text.replace("\r\n", "\n").replace('\r', "\n");
+        let between = text.is_empty() || text == "\n" || text.ends_with("\n\n");
+        assert_eq!(follower.is_between(), between, "{so_far:x?}");
+    }
+}
+
+/// A content type is of a kind whatever its case, suffix and parameters, and of no other that begins alike.
+pub fn content_type(input: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(input) else { return };
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, value)]);
+    let text: String = input.iter().map(|byte| char::from(*byte)).collect();
+    let essence = text.split([';', '+', ' ', '\t']).next().unwrap_or_default().to_ascii_lowercase();
+    for kind in ["application/grpc", "text/event-stream"] {
+        assert_eq!(is_of(&headers, kind.as_bytes()), essence == kind, "{text:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// The inputs that fuzzing found to reach all there is to reach.
+    fn replay(target: &str, property: fn(&[u8])) {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+        let files = fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{}: {error}", corpus.display()));
+        let mut count = 0;
+        for file in files {
+            let path = file.unwrap().path();
+            let input = fs::read(&path).unwrap();
+            // Said when it fails: which file, beside what is wrong.
+            let replayed = std::panic::catch_unwind(|| property(&input));
+            assert!(replayed.is_ok(), "{}", path.display());
+            count += 1;
+        }
+        assert!(count >= 5, "{} holds {count} inputs", corpus.display());
+    }
+
+    #[test]
+    fn the_corpus_of_detection_holds() {
+        replay("detection", super::detection);
+    }
+
+    #[test]
+    fn the_corpus_of_web_socket_frames_holds() {
+        replay("web_socket_frames", super::web_socket_frames);
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn the_corpus_of_tls_records_holds() {
+        replay("tls_records", super::tls_records);
+    }
+
+    #[test]
+    fn the_corpus_of_event_stream_holds() {
+        replay("event_stream", super::event_stream);
+    }
+
+    #[test]
+    fn the_corpus_of_content_type_holds() {
+        replay("content_type", super::content_type);
+    }
+}
