@@ -273,6 +273,19 @@ impl<'a> Stage<'a> {
         wait_until(ms(500), || kernel::is_listening(main) == Some(false));
     }
 
+    /// Not longer than any quiet window, and long enough for a server that closes at once to have done so.
+    pub(crate) fn settle_briefly(&self) {
+        let main = self.server.main;
+        if !self.is_control() {
+            wait_until(ms(200), || kernel::is_listening(main) == Some(false));
+        }
+        pause(ms(20));
+    }
+
+    pub(crate) fn is_signalled(&self) -> bool {
+        self.recorder.zero().is_some()
+    }
+
     pub(crate) fn pause(&self, time: Duration) {
         pause(time);
     }

@@ -21,7 +21,9 @@ fn with_this_defect_fail(defect: &str, expected: &[&str]) {
     failed.sort_unstable();
     assert_eq!(failed, expected, "{}", said.text());
     assert_eq!(with(&run, Verdict::Invalid), [""; 0], "{}", said.text());
-    assert_eq!(with(&run, Verdict::Skipped), [""; 0], "{}", said.text());
+    // A server that sends no Close can't be seen to end after one.
+    let skipped: &[&str] = if expected.contains(&"ws/close-frame") { &["ws/fin"] } else { &[] };
+    assert_eq!(with(&run, Verdict::Skipped), skipped, "{}", said.text());
 }
 
 /// The control of all the others.
@@ -144,7 +146,7 @@ fn a_body_is_taken_for_a_request() {
 
 #[test]
 fn a_websocket_is_cut() {
-    with_this_defect_fail("ws-cut", &["ws/close-frame", "ws/going-away", "ws/fin"]);
+    with_this_defect_fail("ws-cut", &["ws/close-frame", "ws/going-away"]);
 }
 
 #[test]

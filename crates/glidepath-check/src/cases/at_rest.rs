@@ -61,7 +61,7 @@ const CASES: &[Case] = &[
         .script(|s| {
             let mut clients = s.just_used(10)?;
             s.signal()?;
-            s.pause(ms(20));
+            s.settle_briefly();
             for client in &mut clients {
                 s.ask_quick(client);
             }
@@ -79,7 +79,7 @@ const CASES: &[Case] = &[
         .script(|s| {
             let mut clients = s.just_used(5)?;
             s.signal()?;
-            s.pause(ms(20));
+            s.settle_briefly();
             for client in &mut clients {
                 s.ask_quick(client);
             }

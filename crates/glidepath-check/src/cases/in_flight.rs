@@ -424,8 +424,15 @@ fn until_told(s: &Stage<'_>, client: &mut Client) -> Seen {
             Look::Quiet | Look::Bytes => {}
         }
         let fate = s.ask_quick(client).answered(PATIENCE);
-        if fate.outcome != Answered || s.since_signal() > bound {
+        // Some servers allow so many requests on a connection and no more: that is no end.
+        let is_limit = fate.outcome == ToldClose && (s.is_control() || !s.is_signalled());
+        if is_limit && let Ok(another) = s.connect() {
+            *client = another;
+        } else if fate.outcome != Answered {
             return fate;
+        }
+        if s.since_signal() > bound {
+            return client.became(Seen::new(Answered, "answered, not told close"));
         }
     }
 }
