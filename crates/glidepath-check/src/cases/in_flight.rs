@@ -231,7 +231,7 @@ const CASES: &[Case] = &[
     Case::must("req/back-to-back", "REQ-8", "back-to-back keep-alive clients: none loses a request, each is told close")
         .expects("clients that ask again as soon as they are answered lose no request")
         .since("that is what every busy proxy in front of a server does; each lost request is a 502")
-        .repeats(3, 0.95)
+        .repeats(3, 0.75)
         .wants(&[ToldClose, EndedAtRest])
         .control(&[Answered])
         .script(|s| back_to_back(s, 8)),

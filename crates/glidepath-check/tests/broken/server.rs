@@ -320,7 +320,9 @@ impl Connection {
         if broken("stray-bytes") && draining() {
             self.write("HTTP/1.1 200 OK\r\n\r\n")?;
         }
-        Ok(!close && !draining())
+        // What was not told close stays open: the client may be asking again already.
+        let ends = close || (broken("no-close") && draining());
+        Ok(!ends)
     }
 
     fn cut(&mut self) -> Result<bool, Over> {
