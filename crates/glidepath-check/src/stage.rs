@@ -279,7 +279,7 @@ impl<'a> Stage<'a> {
         if !self.is_control() {
             wait_until(ms(200), || kernel::is_listening(main) == Some(false));
         }
-        pause(ms(20));
+        pause(ms(60));
     }
 
     pub(crate) fn is_signalled(&self) -> bool {

@@ -223,9 +223,7 @@ fn cannot(settings: &Settings, found: &Findings, case: &Case) -> Option<String> 
     if let Some(why) = case.needs.iter().find_map(|need| found.lacks(*need)) {
         return Some(why);
     }
-    if case.lame_duck.is_some()
-        && let Some(why) = found.lacks(Need::LameDuck)
-    {
+    if let Some(why) = case.lame_duck.and_then(|_| found.lacks(Need::LameDuck)) {
         return Some(why);
     }
     if case.grace.is_some() && settings.grace == Grace::None {

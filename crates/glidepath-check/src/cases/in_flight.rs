@@ -426,10 +426,13 @@ fn until_told(s: &Stage<'_>, client: &mut Client) -> Seen {
         let fate = s.ask_quick(client).answered(PATIENCE);
         // Some servers allow so many requests on a connection and no more: that is no end.
         let is_limit = fate.outcome == ToldClose && (s.is_control() || !s.is_signalled());
-        if is_limit && let Ok(another) = s.connect() {
-            *client = another;
-        } else if fate.outcome != Answered {
-            return fate;
+        match fate.outcome {
+            Answered => {}
+            _ if is_limit => match s.connect() {
+                Ok(another) => *client = another,
+                Err(_) => return fate,
+            },
+            _ => return fate,
         }
         if s.since_signal() > bound {
             return client.became(Seen::new(Answered, "answered, not told close"));
