@@ -4,3 +4,4 @@
 //! a run can use the same data.
 
 pub mod model;
+pub mod page;
