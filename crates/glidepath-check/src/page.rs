@@ -13,7 +13,7 @@ use askama::Template;
 
 use self::picture::Picture;
 use self::words::{plain, slug, span};
-use crate::model::{Case, EventKind, Level, Run, Score, Tally, Verdict};
+use crate::model::{Case, EventKind, Level, Run, Score, Tally, Timeline, Verdict};
 
 pub use self::comparison::comparison;
 
@@ -99,16 +99,18 @@ fn sections<'a>(cases: impl Iterator<Item = &'a Case>) -> Vec<(&'a str, Vec<&'a 
 
 impl<'a> Shown<'a> {
     fn of(case: &'a Case) -> Self {
-        let timelines: Vec<_> = case.timeline.iter().chain(&case.control).collect();
-        let scale = picture::scale(&timelines);
+        let own = |timeline: &Option<Timeline>| timeline.as_ref().map(picture::scale);
+        let (with, without) = (own(&case.timeline), own(&case.control));
+        let both = with.zip(without).and_then(|(with, without)| with.with(without));
         let title = |what: &str| plain(&format!("{}, {what}", case.id)).into_owned();
         Self {
             case,
             picture: case
                 .timeline
                 .as_ref()
-                .map(|timeline| Picture::of(&case.id, &title("with the signal"), timeline, scale, false)),
-            control: case.control.as_ref().map(|control| {
+                .zip(both.or(with))
+                .map(|(timeline, scale)| Picture::of(&case.id, &title("with the signal"), timeline, scale, false)),
+            control: case.control.as_ref().zip(both.or(without)).map(|(control, scale)| {
                 Picture::of(&format!("{}:control", case.id), &title("without the signal"), control, scale, true)
             }),
         }
@@ -137,9 +139,12 @@ impl<'a> Shown<'a> {
 
     fn rate(&self) -> Option<String> {
         self.case.rate.map(|rate| {
-            let bound =
-                if rate.bound >= 1.0 { "all of them".to_owned() } else { format!("{:.0} %", rate.bound * 100.0) };
-            format!("{} of {} saw what was expected; it takes {bound}", rate.good, rate.of)
+            let bound = if rate.bound >= 1.0 {
+                "all of them have to".to_owned()
+            } else {
+                format!("{:.0} % have to", rate.bound * 100.0)
+            };
+            format!("{} of {} saw what was expected; {bound}", rate.good, rate.of)
         })
     }
 

@@ -4,6 +4,7 @@
 //! on its neighbour is moved aside by some pixels and keeps a stem to the moment where it belongs.
 
 use std::collections::BTreeSet;
+use std::iter;
 
 use super::scale::{Across, EVEN, NARROW, Scale, Tick};
 use super::words::{count, moment, plain, short, span};
@@ -23,9 +24,9 @@ const CROWD: usize = 3;
 /// From top to bottom, in pixels.
 const HEAD: u32 = 20;
 const ROW: u32 = 18;
-const LANE: u32 = 50;
+const LANE: u32 = 56;
 /// From a lane's top to its line.
-const LINE: u32 = 30;
+const LINE: u32 = 35;
 const AXIS: u32 = 36;
 
 /// One timeline, laid out.
@@ -63,8 +64,8 @@ pub(super) struct Flag {
     pub(super) title: String,
     /// Whether the word is on the left of the line.
     pub(super) turned: bool,
-    /// Whether there is a moment to draw a line at.
-    pub(super) line: bool,
+    /// From the line to the picture's edge. None where there is no moment to draw a line at.
+    pub(super) line: Option<Across>,
 }
 
 /// A phase of the server.
@@ -114,13 +115,12 @@ pub(super) struct Entry {
     pub(super) bytes: Option<String>,
 }
 
-/// The scale that shows both scripts of a case, so that they can be laid beside each other.
-pub(super) fn scale(timelines: &[&Timeline]) -> Scale {
-    Scale::over(timelines.iter().flat_map(|timeline| {
-        let lanes = timeline.lanes.iter().flat_map(|lane| &lane.events).map(|event| event.at);
-        let signals = timeline.signals.iter().map(|mark| mark.at);
-        lanes.chain(signals).chain(timeline.exit.iter().map(|exit| exit.at)).chain([timeline.from, timeline.to])
-    }))
+/// The scale that shows all of a timeline.
+pub(super) fn scale(timeline: &Timeline) -> Scale {
+    let lanes = timeline.lanes.iter().flat_map(|lane| &lane.events).map(|event| event.at);
+    let signals = timeline.signals.iter().map(|mark| mark.at);
+    let exit = timeline.exit.iter().map(|exit| exit.at);
+    Scale::over(lanes.chain(signals).chain(exit).chain([timeline.from, timeline.to]))
 }
 
 impl Picture {
@@ -128,8 +128,9 @@ impl Picture {
     pub(super) fn of(id: &str, title: &str, timeline: &Timeline, scale: Scale, is_control: bool) -> Self {
         let mut list = Vec::new();
         let mut left_out = 0;
+        let exit = timeline.exit.as_ref().map(|exit| exit.at);
         let shown: Vec<Shown<'_>> =
-            timeline.lanes.iter().map(|lane| Shown::of(lane, &mut list, &mut left_out)).collect();
+            timeline.lanes.iter().map(|lane| Shown::of(lane, exit, &mut list, &mut left_out)).collect();
         // The entries get their places in the list by time; what is at the same moment stays in order.
         for mark in &timeline.signals {
             list.push(Entry::of(mark.at, "the check", "signal", &mark.text, None));
@@ -158,7 +159,8 @@ impl Picture {
             .zip((0u32..).map(|nth| top + nth * LANE))
             .map(|(shown, y)| shown.row(y, scale, &places))
             .collect();
-        let bottom = top + LANE * u32::try_from(lanes.len()).unwrap_or(u32::MAX / LANE / 2);
+        // Without a lane there is room for a line that says so.
+        let bottom = lanes.last().map_or(top + ROW, |lane| lane.y + LANE);
         Self {
             id: id.to_owned(),
             title: title.to_owned(),
@@ -183,7 +185,10 @@ impl Picture {
     }
 
     pub(super) fn axis(&self) -> String {
-        format!("time from the signal; beyond {EVEN} ms logarithmic")
+        match self.ticks.iter().any(|tick| tick.at.abs() > EVEN) {
+            true => format!("time from the signal; logarithmic beyond {EVEN} ms"),
+            false => "time from the signal".to_owned(),
+        }
     }
 
     /// Where a lane's line is.
@@ -195,11 +200,13 @@ impl Picture {
 /// Whose events are drawn: with each the number of its entry, before the list is put in order.
 struct Shown<'a> {
     lane: &'a Lane,
+    /// When the process ended.
+    exit: Option<f64>,
     events: Vec<(&'a Event, usize)>,
 }
 
 impl<'a> Shown<'a> {
-    fn of(lane: &'a Lane, list: &mut Vec<Entry>, left_out: &mut usize) -> Self {
+    fn of(lane: &'a Lane, exit: Option<f64>, list: &mut Vec<Entry>, left_out: &mut usize) -> Self {
         let number = lane.events.len();
         let cut = number > FIRST + LAST;
         let mut events = Vec::with_capacity(number.min(FIRST + LAST));
@@ -212,7 +219,7 @@ impl<'a> Shown<'a> {
             list.push(Entry::of(event.at, &lane.name, event.kind.shape(), &event.words(), event.bytes.as_deref()));
         }
         events.sort_by(|a, b| a.0.at.total_cmp(&b.0.at));
-        Self { lane, events }
+        Self { lane, exit, events }
     }
 
     fn row(&self, y: u32, scale: Scale, places: &[usize]) -> Row {
@@ -255,13 +262,23 @@ impl<'a> Shown<'a> {
         let side: Vec<_> =
             self.events.iter().filter(|(event, _)| event.kind.is_the_clients() == clients).copied().collect();
         let (before, after) = side.split_at(side.partition_point(|(event, _)| event.at < 0.0));
-        // Whatever came before the signal stays on that side of its line.
+        // Whatever came before the signal stays on that side of its line; and before the exit, where there is room.
         let zero = scale.x(0.0).narrow();
-        let before = placed(crowds(before, scale), scale, (HALF, zero - HALF));
-        let after = placed(crowds(after, scale), scale, (zero + HALF, NARROW - HALF));
-        before
-            .into_iter()
-            .chain(after)
+        let (until, gone) = after.split_at(match self.exit {
+            Some(exit) => after.partition_point(|(event, _)| event.at <= exit),
+            None => after.len(),
+        });
+        let end = self.exit.map_or(NARROW, |exit| scale.x(exit).narrow());
+        let until = crowds(until, scale);
+        let needed: f64 = until.iter().map(|crowd| HALF + beside(crowd)).sum();
+        let parts = if end - zero >= needed {
+            vec![(until, (zero + HALF, end - HALF)), (crowds(gone, scale), (end + HALF, NARROW - HALF))]
+        } else {
+            vec![(crowds(after, scale), (zero + HALF, NARROW - HALF))]
+        };
+        iter::once((crowds(before, scale), (HALF, zero - HALF)))
+            .chain(parts)
+            .flat_map(|(crowds, bounds)| placed(crowds, scale, bounds))
             .map(|(crowd, aside)| {
                 let (first, entry) = crowd[0];
                 let (last, _) = crowd[crowd.len() - 1];
@@ -305,26 +322,30 @@ fn crowds<'a>(events: &[(&'a Event, usize)], scale: Scale) -> Vec<Crowd<'a>> {
         .collect()
 }
 
-/// Each with how far it has to be moved aside so that none lies on another and all stay within the bounds.
-fn placed<'a>(crowds: Vec<Crowd<'a>>, scale: Scale, (low, high): (f64, f64)) -> Vec<(Crowd<'a>, f64)> {
-    let right = |crowd: &Crowd<'_>| match crowd.len() {
+/// What a mark and its count take on the right of its middle.
+fn beside(crowd: &Crowd<'_>) -> f64 {
+    match crowd.len() {
         1 => HALF,
         many => HALF + DIGIT * f64::from(many.ilog10() + 2),
-    };
+    }
+}
+
+/// Each with how far it has to be moved aside so that none lies on another and all stay within the bounds.
+fn placed<'a>(crowds: Vec<Crowd<'a>>, scale: Scale, (low, high): (f64, f64)) -> Vec<(Crowd<'a>, f64)> {
     let truly: Vec<f64> = crowds.iter().map(|crowd| scale.x(crowd[0].0.at).narrow()).collect();
     let mut places = truly.clone();
     let mut free = low;
     for (place, crowd) in places.iter_mut().zip(&crowds) {
         *place = place.max(free);
-        free = *place + right(crowd) + HALF;
+        free = *place + beside(crowd) + HALF;
     }
     let mut free = high;
     for (place, crowd) in places.iter_mut().zip(&crowds).rev() {
-        *place = place.min(free - right(crowd) + HALF);
+        *place = place.min(free - beside(crowd) + HALF);
         free = *place - 2.0 * HALF;
     }
     // Too many for the room: they share it evenly, and lie on each other.
-    if places.first().is_some_and(|&first| first < low) {
+    if places.first().is_some_and(|&first| first < low - 0.1) {
         let step = (high - low).max(0.0) / f64::from(u32::try_from(places.len()).unwrap_or(u32::MAX));
         for (place, nth) in places.iter_mut().zip(0u32..) {
             *place = low + step * f64::from(nth);
@@ -355,7 +376,7 @@ impl Entry {
         Self {
             at,
             when: moment(at),
-            who: plain(who).into_owned(),
+            who: short(&plain(who), 40).into_owned(),
             shape,
             what: plain(what).into_owned(),
             bytes: bytes.map(|bytes| plain(bytes).into_owned()),
@@ -375,6 +396,11 @@ impl Phase {
     }
 }
 
+/// From a place to the right edge.
+fn rest(x: Across) -> Across {
+    Across(100.0 - x.0)
+}
+
 fn width(scale: Scale, from: f64, to: f64) -> Across {
     Across((scale.x(to).0 - scale.x(from).0).max(0.0))
 }
@@ -384,7 +410,7 @@ fn signals(timeline: &Timeline, scale: Scale) -> Vec<Flag> {
     let mut flags: Vec<(Flag, usize)> = Vec::new();
     for mark in &timeline.signals {
         let x = scale.x(mark.at);
-        let text = plain(&mark.text).into_owned();
+        let text = short(&plain(&mark.text), 24).into_owned();
         match flags.last_mut().filter(|(flag, _)| x.narrow() - flag.x.narrow() < 70.0) {
             Some((flag, number)) => {
                 *number += 1;
@@ -395,7 +421,7 @@ fn signals(timeline: &Timeline, scale: Scale) -> Vec<Flag> {
             }
             None => {
                 let title = format!("{text} at {}", moment(mark.at));
-                flags.push((Flag { x, turned: x.0 > 70.0, text, title, line: true }, 1));
+                flags.push((Flag { x, turned: x.0 > 70.0, text, title, line: Some(rest(x)) }, 1));
             }
         }
     }
@@ -412,14 +438,14 @@ fn end(timeline: &Timeline, scale: Scale) -> Flag {
         Some(exit) => {
             let x = scale.x(exit.at);
             let text = format!("{}, {}", exit.words(), moment(exit.at));
-            Flag { x, turned: x.0 > 55.0, title: format!("the process ended: {text}"), text, line: true }
+            Flag { x, turned: x.0 > 55.0, title: format!("the process ended: {text}"), text, line: Some(rest(x)) }
         }
         None => Flag {
             x: scale.x(timeline.to),
             text: "did not end by itself".to_owned(),
             title: format!("the process still ran {} after the signal, and was killed", span(timeline.to.max(0.0))),
             turned: true,
-            line: false,
+            line: None,
         },
     }
 }

@@ -6,6 +6,9 @@ use std::fmt;
 /// Within so many milliseconds of the signal the axis is (nearly) even.
 pub(super) const EVEN: f64 = 100.0;
 
+/// So much is shown on both sides of the signal, however little happened.
+const LEAST: f64 = 2.0;
+
 /// The width that marks are kept apart for, in pixels: a phone's. Where there is more, they only get further apart.
 pub(super) const NARROW: f64 = 340.0;
 /// The width at which there is room for more ticks.
@@ -14,13 +17,13 @@ const WIDE: f64 = 900.0;
 const LABEL: f64 = 46.0;
 
 /// The plot's edges, in percent of the picture: marks are as wide as they are at both ends.
-const LEFT: f64 = 2.5;
-const RIGHT: f64 = 97.0;
+const LEFT: f64 = 3.5;
+const RIGHT: f64 = 96.5;
 
 /// Where ticks may be, on both sides of the signal; the first ones are taken first.
-const TICKS: [f64; 16] = [
-    1_000.0, 100.0, 10_000.0, 30_000.0, 500.0, 5_000.0, 60_000.0, 200.0, 2_000.0, 50.0, 20_000.0, 300_000.0, 120_000.0,
-    20.0, 3_000.0, 600_000.0,
+const TICKS: [f64; 20] = [
+    1_000.0, 100.0, 10_000.0, 30_000.0, 10.0, 500.0, 5_000.0, 60_000.0, 200.0, 2_000.0, 50.0, 20.0, 5.0, 20_000.0,
+    300_000.0, 120_000.0, 3_000.0, 2.0, 1.0, 600_000.0,
 ];
 
 /// A place across, in percent of the picture's width.
@@ -72,12 +75,19 @@ impl Tick {
 impl Scale {
     /// One that shows all of these times, and the signal.
     pub(super) fn over(times: impl IntoIterator<Item = f64>) -> Self {
-        let (mut low, mut high) = (-EVEN / 2.0, EVEN / 2.0);
+        let (mut low, mut high) = (-LEAST, LEAST);
         for time in times.into_iter().filter(|time| time.is_finite()) {
             low = low.min(time);
             high = high.max(time);
         }
         Self { low: stretched(low), high: stretched(high) }
+    }
+
+    /// The one for both of two scripts, so that they can be laid beside each other. None where that would leave this
+    /// one less than half of its width.
+    pub(super) fn with(self, other: Self) -> Option<Self> {
+        let both = Self { low: self.low.min(other.low), high: self.high.max(other.high) };
+        (2.0 * (self.high - self.low) >= both.high - both.low).then_some(both)
     }
 
     /// Where a time is.
