@@ -163,6 +163,10 @@ pub enum Outcome {
     Exited,
     /// The process is running.
     Running,
+    /// The port or path can be taken.
+    Free,
+    /// The port or path is still held.
+    Taken,
 }
 
 /// How many saw what was expected, of how many, and how many it takes.
@@ -256,6 +260,8 @@ pub struct Lane {
     pub outcome: Option<Outcome>,
     /// In the order of time.
     pub events: Vec<Event>,
+    /// Events that are not among them: of hundreds, the first and the last are kept.
+    pub events_left_out: u32,
 }
 
 /// Something that was seen on a connection.
@@ -425,6 +431,8 @@ impl fmt::Display for Outcome {
             Self::Open => "open",
             Self::Exited => "exited",
             Self::Running => "running",
+            Self::Free => "free",
+            Self::Taken => "taken",
         })
     }
 }

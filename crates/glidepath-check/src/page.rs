@@ -49,6 +49,8 @@ struct Shown<'a> {
 
 impl<'a> Page<'a> {
     fn of(run: &'a Run) -> Self {
+        let mut places = 0..;
+        let mut shown = |case| Shown::of(places.next().unwrap_or_default(), case);
         Self {
             run,
             name: plain(&run.target.name).into_owned(),
@@ -62,7 +64,7 @@ impl<'a> Page<'a> {
                     title,
                     anchor: format!("section-{}", slug(title)),
                     tally: Score::of(cases.iter().copied()).all(),
-                    cases: cases.into_iter().map(Shown::of).collect(),
+                    cases: cases.into_iter().map(&mut shown).collect(),
                 })
                 .collect(),
             kinds: EventKind::ALL.to_vec(),
@@ -98,21 +100,22 @@ fn sections<'a>(cases: impl Iterator<Item = &'a Case>) -> Vec<(&'a str, Vec<&'a 
 }
 
 impl<'a> Shown<'a> {
-    fn of(case: &'a Case) -> Self {
+    fn of(nth: usize, case: &'a Case) -> Self {
         let own = |timeline: &Option<Timeline>| timeline.as_ref().map(picture::scale);
         let (with, without) = (own(&case.timeline), own(&case.control));
         let both = with.zip(without).and_then(|(with, without)| with.with(without));
-        let title = |what: &str| plain(&format!("{}, {what}", case.id)).into_owned();
         Self {
             case,
             picture: case
                 .timeline
                 .as_ref()
                 .zip(both.or(with))
-                .map(|(timeline, scale)| Picture::of(&case.id, &title("with the signal"), timeline, scale, false)),
-            control: case.control.as_ref().zip(both.or(without)).map(|(control, scale)| {
-                Picture::of(&format!("{}:control", case.id), &title("without the signal"), control, scale, true)
-            }),
+                .map(|(timeline, scale)| Picture::of(&case.id, nth, timeline, scale, false)),
+            control: case
+                .control
+                .as_ref()
+                .zip(both.or(without))
+                .map(|(control, scale)| Picture::of(&case.id, nth, control, scale, true)),
         }
     }
 

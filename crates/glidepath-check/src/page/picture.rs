@@ -10,9 +10,10 @@ use super::scale::{Across, EVEN, NARROW, Scale, Tick};
 use super::words::{count, moment, plain, short, span};
 use crate::model::{Band, Event, EventKind, Lane, Timeline};
 
-/// Of one connection's events, so many are shown from the beginning, and so many from the end.
-const FIRST: usize = 40;
-const LAST: usize = 20;
+/// Of one long connection's events, so many are shown: from the beginning, from the end, and nearest to the signal.
+const FIRST: usize = 6;
+const LAST: usize = 10;
+const NEAREST: usize = 16;
 
 /// Half a mark, in pixels, with the air around it.
 const HALF: f64 = 6.0;
@@ -33,6 +34,8 @@ const AXIS: u32 = 36;
 pub(super) struct Picture {
     /// What its ids begin with.
     pub(super) id: String,
+    /// The same for the lines of its list. They are many: it is short.
+    pub(super) key: String,
     pub(super) title: String,
     pub(super) desc: String,
     pub(super) height: u32,
@@ -124,8 +127,12 @@ pub(super) fn scale(timeline: &Timeline) -> Scale {
 }
 
 impl Picture {
-    /// `id` is the case's, with a letter behind it for the control.
-    pub(super) fn of(id: &str, title: &str, timeline: &Timeline, scale: Scale, is_control: bool) -> Self {
+    /// `nth` is the place of the case, which keeps the ids of two pictures apart.
+    pub(super) fn of(case: &str, nth: usize, timeline: &Timeline, scale: Scale, is_control: bool) -> Self {
+        let (id, key, title) = match is_control {
+            false => (case.to_owned(), format!("e{nth}"), format!("{case}, with the signal")),
+            true => (format!("{case}:control"), format!("c{nth}"), format!("{case}, without the signal")),
+        };
         let mut list = Vec::new();
         let mut left_out = 0;
         let exit = timeline.exit.as_ref().map(|exit| exit.at);
@@ -162,8 +169,9 @@ impl Picture {
         // Without a lane there is room for a line that says so.
         let bottom = lanes.last().map_or(top + ROW, |lane| lane.y + LANE);
         Self {
-            id: id.to_owned(),
-            title: title.to_owned(),
+            id,
+            key,
+            title,
             desc: describe(timeline, is_control),
             height: bottom + AXIS,
             top,
@@ -207,14 +215,11 @@ struct Shown<'a> {
 
 impl<'a> Shown<'a> {
     fn of(lane: &'a Lane, exit: Option<f64>, list: &mut Vec<Entry>, left_out: &mut usize) -> Self {
-        let number = lane.events.len();
-        let cut = number > FIRST + LAST;
-        let mut events = Vec::with_capacity(number.min(FIRST + LAST));
-        for (nth, event) in lane.events.iter().enumerate() {
-            if cut && (FIRST..number - LAST).contains(&nth) {
-                *left_out += 1;
-                continue;
-            }
+        *left_out += lane.events_left_out as usize;
+        let kept = kept(&lane.events);
+        *left_out += lane.events.len() - kept.len();
+        let mut events = Vec::with_capacity(kept.len());
+        for event in kept {
             events.push((event, list.len()));
             list.push(Entry::of(event.at, &lane.name, event.kind.shape(), &event.words(), event.bytes.as_deref()));
         }
@@ -306,6 +311,18 @@ impl<'a> Shown<'a> {
             })
             .collect()
     }
+}
+
+/// All of them, or those that tell the most.
+fn kept(events: &[Event]) -> Vec<&Event> {
+    if events.len() <= FIRST + LAST + NEAREST {
+        return events.iter().collect();
+    }
+    let inner = FIRST..events.len() - LAST;
+    let mut nearest: Vec<usize> = inner.clone().collect();
+    nearest.sort_by(|&a, &b| events[a].at.abs().total_cmp(&events[b].at.abs()));
+    nearest.truncate(NEAREST);
+    (0..events.len()).filter(|nth| !inner.contains(nth) || nearest.contains(nth)).map(|nth| &events[nth]).collect()
 }
 
 type Crowd<'a> = Vec<(&'a Event, usize)>;

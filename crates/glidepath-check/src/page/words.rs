@@ -22,18 +22,16 @@ impl Verdict {
 impl Outcome {
     /// Whether a client would call it a loss, whatever the case expects.
     pub(super) fn hurts(self) -> bool {
-        match self {
-            Outcome::Lost | Outcome::Reset | Outcome::Truncated | Outcome::Hung | Outcome::Late | Outcome::Wrong => {
-                true
-            }
-            Outcome::Answered
-            | Outcome::ToldClose
-            | Outcome::Refused
-            | Outcome::EndedAtRest
-            | Outcome::Open
-            | Outcome::Exited
-            | Outcome::Running => false,
-        }
+        matches!(
+            self,
+            Outcome::Lost
+                | Outcome::Reset
+                | Outcome::Truncated
+                | Outcome::Hung
+                | Outcome::Late
+                | Outcome::Wrong
+                | Outcome::Taken
+        )
     }
 }
 

@@ -113,7 +113,7 @@ fn with_bytes(at: f64, kind: EventKind, text: &str, bytes: &str) -> Event {
 }
 
 fn lane(name: &str, protocol: &str, outcome: Outcome, events: Vec<Event>) -> Lane {
-    Lane { name: name.to_owned(), protocol: protocol.to_owned(), outcome: Some(outcome), events }
+    Lane { name: name.to_owned(), protocol: protocol.to_owned(), outcome: Some(outcome), events, events_left_out: 0 }
 }
 
 fn mark(at: f64, text: &str) -> Mark {
@@ -415,7 +415,13 @@ fn half_sent_head() -> Case {
                     event(30_000.0, Timeout, "nothing for 30 s"),
                 ],
             ),
-            Lane { name: "client 2".to_owned(), protocol: "http/1.1".to_owned(), outcome: None, events: Vec::new() },
+            Lane {
+                name: "client 2".to_owned(),
+                protocol: "http/1.1".to_owned(),
+                outcome: None,
+                events: Vec::new(),
+                events_left_out: 0,
+            },
         ],
     ));
     case.control = Some(timeline(
@@ -696,7 +702,13 @@ fn hostile() -> Case {
                     event(900.0, Rst, HOSTILE),
                 ],
             ),
-            Lane { name: String::new(), protocol: String::new(), outcome: None, events: Vec::new() },
+            Lane {
+                name: String::new(),
+                protocol: String::new(),
+                outcome: None,
+                events: Vec::new(),
+                events_left_out: 0,
+            },
         ],
     );
     seen.bands = bands(&[(HOSTILE, 0.0, 1_503.0)]);

@@ -1,0 +1,103 @@
+//! A WebSocket client that answers only what a script tells it to.
+
+use std::time::Duration;
+
+use super::http1::Client;
+use super::{End, Wire};
+use crate::clock::now;
+use crate::model::{EventKind, Outcome};
+use crate::seen::Seen;
+
+/// What an upgrade asks for. The key is any sixteen bytes.
+pub(crate) const UPGRADE: &str = "connection: Upgrade\r\nupgrade: websocket\r\n\
+                                  sec-websocket-version: 13\r\nsec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n";
+
+const TEXT: u8 = 0x1;
+const CLOSE: u8 = 0x8;
+
+pub(crate) struct WebSocket {
+    wire: Wire,
+}
+
+/// A frame from the server.
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Frame {
+    /// The code of a Close; 1005 stands for none (RFC 6455, section 7.4.1).
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        (self.kind == CLOSE).then(|| self.payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]])))
+    }
+}
+
+impl WebSocket {
+    /// Of a connection whose upgrade was granted.
+    pub(crate) fn of(client: Client) -> Self {
+        client.wire.pen.speaks(if client.wire.notified().is_some() { "websocket+tls" } else { "websocket" });
+        WebSocket { wire: client.wire }
+    }
+
+    pub(crate) fn say(&mut self, text: &str) {
+        self.send(TEXT, text.as_bytes(), &format!("text {text:?}"));
+    }
+
+    pub(crate) fn close(&mut self, code: u16) {
+        self.send(CLOSE, &code.to_be_bytes(), &format!("Close {code}"));
+    }
+
+    /// The mask is zero, which leaves the bytes as they are.
+    fn send(&mut self, kind: u8, payload: &[u8], what: &str) {
+        let length = u8::try_from(payload.len()).unwrap_or(125).min(125);
+        let mut frame = vec![0x80 | kind, 0x80 | length, 0, 0, 0, 0];
+        frame.extend(&payload[..usize::from(length)]);
+        self.wire.send(&frame, what);
+    }
+
+    pub(crate) fn frame(&mut self, patience: Duration) -> Result<Frame, End> {
+        let until = now() + patience;
+        let head = self.wire.take(2, until)?;
+        let length = match head[1] & 0x7f {
+            126 => self.wire.take(2, until)?.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)),
+            127 => self.wire.take(8, until)?.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)),
+            length => usize::from(length),
+        };
+        let payload = self.wire.take(length.min(1 << 20), until)?;
+        let frame = Frame { kind: head[0] & 0x0f, payload };
+        match frame.close_code() {
+            Some(code) => self.wire.pen.event(EventKind::WsClose, format!("Close {code}")),
+            None => self.wire.pen.event_with(EventKind::Received, format!("frame {:#x}", frame.kind), &frame.payload),
+        }
+        Ok(frame)
+    }
+
+    /// The code of the next Close; other frames before it are passed over.
+    pub(crate) fn close_code(&mut self, patience: Duration) -> Result<u16, End> {
+        loop {
+            if let Some(code) = self.frame(patience)?.close_code() {
+                return Ok(code);
+            }
+        }
+    }
+
+    pub(crate) fn end(&mut self, patience: Duration) -> End {
+        self.wire.end(now() + patience)
+    }
+
+    pub(crate) fn became(&self, seen: Seen) -> Seen {
+        self.wire.pen.became(seen)
+    }
+
+    /// Whether a Close came, and what else.
+    pub(crate) fn told(&mut self, patience: Duration) -> (Seen, Option<u16>) {
+        let code = self.close_code(patience);
+        let seen = match code {
+            Ok(code) => Seen::new(Outcome::ToldClose, format!("Close {code}")),
+            Err(End::Fin) => Seen::new(Outcome::Lost, "FIN without a Close frame"),
+            Err(End::Reset) => Seen::new(Outcome::Reset, "RST without a Close frame"),
+            Err(End::Silence) => Seen::new(Outcome::Open, "no Close frame, and still open"),
+        };
+        (self.became(seen), code.ok())
+    }
+}
