@@ -459,8 +459,11 @@ fn end(timeline: &Timeline, scale: Scale) -> Flag {
         }
         None => Flag {
             x: scale.x(timeline.to),
-            text: "did not end by itself".to_owned(),
-            title: format!("the process still ran {} after the signal, and was killed", span(timeline.to.max(0.0))),
+            text: "still ran when the case was over".to_owned(),
+            title: format!(
+                "the case was over {} after the signal; the process still ran, and was killed",
+                span(timeline.to.max(0.0))
+            ),
             turned: true,
             line: None,
         },
@@ -481,7 +484,7 @@ fn describe(timeline: &Timeline, is_control: bool) -> String {
     let end = match &timeline.exit {
         Some(exit) => format!(" The process ended with {} at {}.", exit.words(), moment(exit.at)),
         None if is_control => String::new(),
-        None => " The process did not end by itself.".to_owned(),
+        None => " The process still ran when the case was over.".to_owned(),
     };
     format!("{spent}{outcomes}{end}")
 }
