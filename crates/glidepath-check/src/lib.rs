@@ -12,6 +12,7 @@ pub mod explain;
 mod found;
 mod judge;
 pub mod model;
+pub mod page;
 mod promises;
 mod record;
 mod seen;
