@@ -113,7 +113,7 @@ mod tests {
         let explained: BTreeSet<_> = PROMISES.iter().map(|promise| promise.id).collect();
         assert_eq!(checked, explained);
         for promise in PROMISES {
-            assert_eq!(promise.says, row(promise.id), "{}", promise.id);
+            assert_eq!(promise.says, row(promise.id), "{}: put SPEC.md's sentence into promises.rs", promise.id);
             for words in [promise.source, promise.seen, promise.solved] {
                 assert!(words.len() > 10, "{}: {words:?}", promise.id);
             }

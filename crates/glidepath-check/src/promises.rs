@@ -79,7 +79,7 @@ pub(crate) const PROMISES: &[Promise] = &[
     },
     Promise {
         id: "LIS-3",
-        says: "under a storm of connecting clients no established connection is reset: on Linux new SYNs are dropped by a filter on the listener, then the queue is emptied, then it is closed",
+        says: "under a storm of connecting clients no established connection is reset: on Linux new SYNs are dropped by a filter on the listener, then the queue is emptied, for two round trips of the slowest handshake seen of late (at most 1 s), then it is closed",
         source: "The same as LIS-2: between the last accept and the close, connections still complete",
         seen: "A few of a thousand requests are reset at each deploy, the more the busier the server.",
         solved: "New SYNs are kept away for the moment of closing (by a filter on the socket, by a firewall rule), or the listener is handed on.",
