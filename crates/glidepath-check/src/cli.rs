@@ -114,6 +114,9 @@ pub(crate) struct Check {
     /// Write the run as JUnit
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) junit: Option<PathBuf>,
+    /// Write the run as one page with a picture for each case
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) html: Option<PathBuf>,
     /// Show every event, with bytes and frames, of the cases that did not pass
     #[arg(long, short, help_heading = "Output")]
     pub(crate) verbose: bool,

@@ -13,6 +13,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use glidepath_check::compare::{changes, is_worse};
 use glidepath_check::model::{FORMAT, Run};
+use glidepath_check::page::page;
 use glidepath_check::suite::{self, Progress, RunError};
 use glidepath_check::{StartError, Unfit, adopt_orphans, exit_code, explain, interrupt, show};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -97,6 +98,9 @@ fn write_files(flags: &Check, run: &Run) -> Result<(), String> {
     }
     if let Some(path) = &flags.junit {
         write(path, show::junit::xml(run, flags.strict).map_err(|error| error.to_string())?)?;
+    }
+    if let Some(path) = &flags.html {
+        write(path, page(run).map_err(|error| error.to_string())?)?;
     }
     Ok(())
 }

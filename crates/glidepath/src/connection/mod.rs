@@ -379,16 +379,20 @@ impl<A: App> Connection<A> {
         if left > Duration::ZERO {
             return Next::after(left);
         }
-        // Bytes are a request, though the reactor may not have said so yet. It will.
-        if self.socket().is_some_and(|stream| stream.unread() > 0) {
-            return Next::FOREVER;
+        if let Some(stream) = self.stream() {
+            // Bytes are a request, though the reactor may not have said so yet. It will.
+            if stream.unread() > 0 {
+                return Next::FOREVER;
+            }
+            // Right behind the look: a request that comes between the two is raced.
+            stream.shut();
         }
         self.close(End::AtRest)
     }
 
-    /// The socket, where nobody else has it.
-    fn socket(&self) -> Option<&Stream> {
-        match &self.life {
+    /// The stream, where nobody else has it.
+    fn stream(&mut self) -> Option<&mut Stream> {
+        match &mut self.life {
             Life::Fresh { stream, .. } | Life::Rest { stream, .. } => Some(stream),
             #[cfg(feature = "tls")]
             Life::Greeting { stream, .. } => Some(stream),
@@ -397,7 +401,7 @@ impl<A: App> Connection<A> {
     }
 
     /// How much of the quiet window is left, and of the wait for its turn where closes are spread.
-    fn quiet_left(&self) -> Duration {
+    fn quiet_left(&mut self) -> Duration {
         let (plan, drain_began) = (self.entry.registry().plan(), self.entry.registry().drain_began());
         let now = coarse_millis();
         let since = self.entry.since();
@@ -412,7 +416,7 @@ impl<A: App> Connection<A> {
         if matches!(self.life, Life::Rest { .. }) && self.entry.stay_untold() {
             return plan.quiet.saturating_sub(ago(since));
         }
-        let reaction = self.socket().map_or(Duration::ZERO, turnaround);
+        let reaction = self.stream().map_or(Duration::ZERO, |stream| turnaround(stream));
         plan.quiet.saturating_sub(ago(self.entry.asked())).max(reaction.saturating_sub(ago(since)))
     }
 
