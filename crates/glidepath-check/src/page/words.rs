@@ -208,10 +208,10 @@ mod tests {
 
     #[test]
     fn times_are_written_with_the_digits_that_matter() {
-        let written = [0.0, -0.44, 3.14, 420.4, 999.6, -1_020.0, 30_000.0, 303_000.0].map(moment);
+        let written = [0.0, -0.44, 3.17, 420.4, 999.6, -1_020.0, 30_000.0, 303_000.0].map(moment);
         assert_eq!(
             written,
-            ["+0.0 ms", "−0.4 ms", "+3.1 ms", "+420 ms", "+1 s", "−1.02 s", "+30 s", "+5 min 3 s"].map(str::to_owned)
+            ["+0.0 ms", "−0.4 ms", "+3.2 ms", "+420 ms", "+1 s", "−1.02 s", "+30 s", "+5 min 3 s"].map(str::to_owned)
         );
     }
 
