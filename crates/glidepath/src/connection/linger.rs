@@ -19,7 +19,8 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(crate) enum Patience {
     /// Nothing more is expected of it.
     None,
-    /// It had a body to send and may not have sent all of it: while serving for long, in the drain for a turnaround.
+    /// It had a body to send and may not have sent all of it: while serving for long, in the drain for a quiet window, and
+    /// at the deadline for a turnaround.
     Sending,
 }
 
@@ -51,12 +52,14 @@ pub(crate) async fn close(mut stream: Stream, patience: Patience, entry: Arc<Ent
             Err(_reset) => return thrown_away,
         }
         let now = Instant::now();
-        let draining = entry.stage() >= Stage::Drain;
+        let stage = entry.stage();
+        let draining = stage >= Stage::Drain;
         let patience = match patience {
             // Over TLS the peer's close_notify: on a socket that is closed already it would be answered with a reset.
             Patience::None if stream.is_tls() => turnaround,
             Patience::None => Duration::ZERO,
-            Patience::Sending if draining => turnaround,
+            Patience::Sending if stage >= Stage::Answer => turnaround,
+            Patience::Sending if draining => turnaround.max(entry.registry().plan().quiet),
             Patience::Sending => LINGER,
         };
         shut = shut || stream.shut();

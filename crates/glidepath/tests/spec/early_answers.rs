@@ -34,6 +34,27 @@ pub(crate) fn req_12_an_early_answer_is_readable_while_the_body_still_arrives() 
     }
 }
 
+/// The same for a client that takes its time: it is in the middle of its request, and is not reset between two pieces.
+#[test]
+pub(crate) fn req_12_an_early_answer_is_readable_while_the_body_arrives_slowly() {
+    const PIECES: usize = 8;
+    let server = Start::target().start();
+    let mut client = Client::connect(server.address());
+    client.start_head("POST", "/task?ms=0", &format!("content-length: {PIECES}\r\n"));
+    server.terminate();
+    server.wait_for_seal();
+    client.finish_head();
+    for piece in 0..PIECES {
+        sleep(ms(60));
+        let written = client.try_send("x");
+        written.unwrap_or_else(|error| panic!("piece {piece}: {error}"));
+    }
+    assert_eq!(client.response().status, 202);
+    assert_eq!(client.end(), End::Fin);
+    drop(client);
+    server.exit().assert_code(0);
+}
+
 /// The other side of the same: what was sent as a body is never read as a request, neither while serving nor in the drain.
 #[test]
 pub(crate) fn req_12_a_body_that_nobody_read_is_not_the_next_request() {
