@@ -106,6 +106,7 @@ pub(crate) struct Entry {
     body_open: AtomicBool,
     /// The last request was HTTP/1.0: the end of its answer may be told by nothing but the end of the connection.
     ends_with_fin: AtomicBool,
+    /// See [`Entry::stay_untold`]. Changes with the registry's `entries` locked, which counts it.
     untold: AtomicBool,
     inner: Mutex<Inner>,
 }

@@ -25,7 +25,6 @@ use tokio::time::timeout;
 
 use super::alarm::Alarm;
 use super::goodbye::{Farewell, Goodbye};
-
 use super::service::Guard;
 use super::upgraded::{Upgrade, Wire};
 use crate::sync::{Mutex, lock};
