@@ -240,8 +240,8 @@ impl Settings {
     }
 }
 
-/// `idle/*` fits `idle/long-quiet`; `*` stands for anything.
-pub(crate) fn matches(pattern: &str, text: &str) -> bool {
+/// Whether a pattern of case ids fits: `idle/*` fits `idle/long-quiet`; `*` stands for anything.
+pub fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((start, rest)) => text
