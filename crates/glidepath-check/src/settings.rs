@@ -49,7 +49,7 @@ pub struct Settings {
 pub enum Stop {
     /// By a signal.
     Signal(Signal),
-    /// By a command, run by `sh -c` with `PID` and `PORT` set.
+    /// By a command, run by `sh -c` with `PID`, `PORT` and the server's own variables set; the end begins when it is started.
     Command(String),
 }
 
