@@ -12,8 +12,8 @@ use crate::support::*;
 
 /// "RST never": not one packet with it leaves the server in an end with clients of every kind.
 ///
-/// Three ends without any, of at most six: a busy machine may hold a client up for longer than the server is patient in the
-/// drain (two round trips, which here are 2 ms), and then its bytes come too late.
+/// Three ends without any, of at most six: a busy machine may hold a client up for longer than the server is patient (a quiet
+/// window, and over TLS two round trips), and then its bytes come too late. Without that patience there are some in every end.
 #[test]
 pub(crate) fn idle_1_no_rst_leaves_in_an_end_under_load() {
     let mut resets = Vec::new();
