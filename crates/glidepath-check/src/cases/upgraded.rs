@@ -106,6 +106,20 @@ const CASES: &[Case] = &[
             s.saw(if told.outcome == Open && s.is_control() { Seen::new(Answered, "all came back") } else { told });
             Ok(())
         }),
+    Case::should("ws/half-frame", "WS-2", "one that does nothing is closed for it")
+        .expects("a WebSocket whose client has sent half a frame gets its Close within 3 s, too")
+        .since("a handler that waits for the other half hears of nothing else, and the client is slow or gone")
+        .needs(&[Need::Ws])
+        .wants(&[ToldClose])
+        .control(&[Open])
+        .script(|s| {
+            let mut socket = open_and_tried(s)?;
+            socket.begin_to_say("the rest never comes");
+            s.signal()?;
+            let (told, _) = socket.told(ms(if s.is_control() { 1000 } else { 3000 }));
+            s.saw(told);
+            Ok(())
+        }),
     Case::must("ws/mute-peer", "WS-3", "a peer that does not answer the Close is cut after 5 s (setting), not at the deadline")
         .expects("a peer that answers no Close does not keep the process past its grace period of 3 s")
         .since("laptops sleep with a hundred tabs open")

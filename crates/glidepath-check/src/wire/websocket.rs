@@ -32,6 +32,14 @@ impl Frame {
     }
 }
 
+/// The mask is zero, which leaves the bytes as they are.
+pub(crate) fn frame_of(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap_or(125).min(125);
+    let mut frame = vec![0x80 | kind, 0x80 | length, 0, 0, 0, 0];
+    frame.extend(&payload[..usize::from(length)]);
+    frame
+}
+
 impl WebSocket {
     /// Of a connection whose upgrade was granted.
     pub(crate) fn of(client: Client) -> Self {
@@ -47,12 +55,15 @@ impl WebSocket {
         self.send(CLOSE, &code.to_be_bytes(), &format!("Close {code}"));
     }
 
-    /// The mask is zero, which leaves the bytes as they are.
+    /// Half a frame, read by the server so far.
+    pub(crate) fn begin_to_say(&mut self, text: &str) {
+        let frame = frame_of(TEXT, text.as_bytes());
+        self.wire.send(&frame[..frame.len() / 2], &format!("half of text {text:?}"));
+        self.wire.until_read();
+    }
+
     fn send(&mut self, kind: u8, payload: &[u8], what: &str) {
-        let length = u8::try_from(payload.len()).unwrap_or(125).min(125);
-        let mut frame = vec![0x80 | kind, 0x80 | length, 0, 0, 0, 0];
-        frame.extend(&payload[..usize::from(length)]);
-        self.wire.send(&frame, what);
+        self.wire.send(&frame_of(kind, payload), what);
     }
 
     pub(crate) fn frame(&mut self, patience: Duration) -> Result<Frame, End> {
