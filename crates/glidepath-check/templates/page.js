@@ -46,6 +46,13 @@ for (const list of all('.list')) list.addEventListener('toggle', () => {
   }
 }, { once: true });
 
+// What a mark is called: in a list that is closed, browsers don't look for names.
+for (const mark of all('.lane a[aria-labelledby]')) {
+  const [when, who, what] = one(mark.getAttribute('aria-labelledby')).cells;
+  mark.setAttribute('aria-label', `${when.textContent}, ${who.textContent}: ${what.textContent}`);
+  mark.removeAttribute('aria-labelledby');
+}
+
 // One stop for Tab in each picture; from there arrows go from mark to mark.
 const marks = picture => all('.lane a', picture);
 for (const picture of all('.p')) marks(picture).forEach((mark, nth) => mark.setAttribute('tabindex', nth ? -1 : 0));

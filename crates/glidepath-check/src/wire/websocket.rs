@@ -14,6 +14,8 @@ pub(crate) const UPGRADE: &str = "connection: Upgrade\r\nupgrade: websocket\r\n\
 
 const TEXT: u8 = 0x1;
 const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
+const PONG: u8 = 0xa;
 
 pub(crate) struct WebSocket {
     wire: Wire,
@@ -81,6 +83,16 @@ impl WebSocket {
             None => self.wire.pen.event_with(EventKind::Received, format!("frame {:#x}", frame.kind), &frame.payload),
         }
         Ok(frame)
+    }
+
+    /// The next frame that is no Ping and no Pong.
+    pub(crate) fn message(&mut self, patience: Duration) -> Result<Frame, End> {
+        loop {
+            let frame = self.frame(patience)?;
+            if !matches!(frame.kind, PING | PONG) {
+                return Ok(frame);
+            }
+        }
     }
 
     /// The code of the next Close; other frames before it are passed over.
