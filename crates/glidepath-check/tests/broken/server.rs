@@ -337,7 +337,7 @@ impl Connection {
 
     /// Answers whole, and says whether the connection goes on.
     fn reply(&mut self, request: &Request, status: &str, body: &str) -> Result<bool, Over> {
-        // Asked once: who has the answer may send the signal before this goes on.
+        // Asked once, before the answer is on its way: whoever reads it may send the signal then.
         let draining = draining();
         let close = request.close || (draining && !broken("no-close"));
         let connection = if close { "connection: close\r\n" } else { "" };
