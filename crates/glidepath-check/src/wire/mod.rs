@@ -149,7 +149,7 @@ impl Wire {
     }
 
     pub(crate) fn half_close(&mut self) -> bool {
-        self.pen.event(EventKind::HalfClosed, "the client sends no more");
+        self.pen.event(EventKind::HalfClosed, "client sends no more");
         self.socket().shut(Shutdown::Write).is_ok()
     }
 
@@ -250,7 +250,7 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         if self.over.is_none() {
-            self.pen.event(EventKind::Closed, "the client closes");
+            self.pen.event(EventKind::Closed, "closed by the client");
         }
     }
 }
