@@ -184,7 +184,7 @@ const CASES: &[Case] = &[
         }),
     Case::should("end/exit-0", "END-3", CODE)
         .expects("when all work was finished, the exit code is 0")
-        .since("systemd, Docker and CI take everything else for a failure")
+        .since("Docker, Kubernetes and CI take everything else for a failure")
         .needs(&[Need::Slow])
         .wants(&[Exited])
         .control(&[Running])

@@ -87,7 +87,7 @@ const CASES: &[Case] = &[
         "each further signal moves one step on: lame duck -> drain -> forced end",
     )
     .expects("a second signal, a second after the first, ends it within 2 s whatever runs")
-    .since("whoever presses Ctrl-C again wants it to end now, and else reaches for SIGKILL")
+    .since("whoever asks again wants it to end now, and else reaches for SIGKILL")
     .needs(&[Need::AnySlow])
     .wants(&[Exited])
     .control(&[Running])

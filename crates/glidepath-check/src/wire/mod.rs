@@ -25,6 +25,8 @@ use tls::Tls;
 const WRITE: Duration = Duration::from_secs(5);
 /// How long a kernel that does not tell is given instead.
 const UNTOLD: Duration = Duration::from_millis(150);
+/// Between the read and the handler there may be a queue or two. What is lost in there is a race, which other cases are about.
+const TO_SEE_IT: Duration = Duration::from_millis(10);
 
 /// Where a server is reached.
 #[derive(Clone, Debug, PartialEq)]
@@ -226,9 +228,11 @@ impl Wire {
         }
     }
 
-    /// Returns once the server has read all that was sent: the request is in flight.
+    /// Returns once the server has read all that was sent, and had a moment to see that it is a request, which may be another
+    /// thread's task: the request is in flight.
     pub(crate) fn until_read(&mut self) -> &mut Self {
         self.until(kernel::is_read);
+        pause(TO_SEE_IT);
         self
     }
 
