@@ -102,7 +102,9 @@ impl Channel {
 
     /// There is always room for the few words that are ever said. To one who is gone nothing needs to be said.
     fn say(&self, said: &Said) {
-        let _gone = self.stream.try_write(format!("{said}\n").as_bytes());
+        // Past the reactor, which may not have heard yet that there is room.
+        let flags = rustix::net::SendFlags::empty();
+        let _gone = rustix::net::send(&self.stream, format!("{said}\n").as_bytes(), flags);
     }
 }
 

@@ -13,6 +13,7 @@ mod http2;
 mod in_flight;
 mod listener;
 mod readiness;
+mod restart;
 mod signals;
 mod slow_clients;
 mod slow_link;
