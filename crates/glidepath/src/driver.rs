@@ -31,6 +31,10 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::tasks::Tasks;
 
+#[cfg(unix)]
+mod hand_on;
+#[cfg(not(unix))]
+#[path = "driver/no_hand_on.rs"]
 mod hand_on;
 
 use hand_on::{HandOn, Restart};
@@ -168,8 +172,7 @@ impl Shared {
         }
         let (phase, cause) = (inner.core.phase(), inner.core.cause());
         let limit = inner.core.process_ends_at();
-        let to_do =
-            !inner.commands.is_empty() || !inner.handover_commands.is_empty() || limit != limit_before;
+        let to_do = !inner.commands.is_empty() || !inner.handover_commands.is_empty() || limit != limit_before;
         if let Some(limit) = limit.filter(|_| self.thread.is_some() && limit != limit_before) {
             let code = exit_code(inner.core.ending()).unwrap_or(EXIT_CUT);
             self.last_resort.set(self.born + limit + LAST_RESORT_MARGIN, code);

@@ -176,7 +176,9 @@ impl Handover {
         match event {
             Event::Prepared | Event::PredecessorSaid(_) | Event::PredecessorGone => self.towards_predecessor(event),
             Event::Ask => self.ask(),
-            Event::SuccessorSaid(_) | Event::SuccessorGone | Event::TimeUp | Event::Reaped => self.towards_successor(event),
+            Event::SuccessorSaid(_) | Event::SuccessorGone | Event::TimeUp | Event::Reaped => {
+                self.towards_successor(event)
+            }
             Event::Stop => self.stop(),
         }
     }

@@ -58,12 +58,7 @@ pub(crate) struct BadVariable {
 
 impl Variables {
     fn of_this_process() -> Self {
-        Self {
-            pid: env::var_os(PID),
-            fds: env::var_os(FDS),
-            names: env::var_os(NAMES),
-            restart: env::var_os(RESTART),
-        }
+        Self { pid: env::var_os(PID), fds: env::var_os(FDS), names: env::var_os(NAMES), restart: env::var_os(RESTART) }
     }
 
     /// What they say to the process `own`; `None` where they say nothing, or are meant for another one.
@@ -132,12 +127,15 @@ struct Store {
 /// Adopts what the environment tells of, once; later calls give the same.
 fn store() -> io::Result<&'static Mutex<Store>> {
     static STORE: OnceLock<Result<Mutex<Store>, String>> = OnceLock::new();
-    let adopted = STORE.get_or_init(|| adopt(&Variables::of_this_process()).map(Mutex::new).map_err(|error| error.to_string()));
+    let adopted =
+        STORE.get_or_init(|| adopt(&Variables::of_this_process()).map(Mutex::new).map_err(|error| error.to_string()));
     adopted.as_ref().map_err(|wrong| io::Error::new(io::ErrorKind::InvalidInput, wrong.clone()))
 }
 
 fn adopt(variables: &Variables) -> io::Result<Store> {
-    let Some(passed) = variables.parse(std::process::id()).map_err(io::Error::other)? else { return Ok(Store::default()) };
+    let Some(passed) = variables.parse(std::process::id()).map_err(io::Error::other)? else {
+        return Ok(Store::default());
+    };
     let mut adopted = os::adopt(FIRST, passed.names.len() + usize::from(passed.is_restart))?;
     let channel = if passed.is_restart { adopted.pop() } else { None };
     let waiting = adopted.into_iter().zip(passed.names).enumerate();

@@ -86,14 +86,19 @@ mod unix {
         let numbers = first..first.saturating_add(i32::try_from(count).unwrap_or(i32::MAX));
         // First all, so that none is owned when one is missing.
         for fd in numbers.clone() {
-            // SAFETY: F_SETFD takes any number, and fails where that is not an open descriptor; FD_CLOEXEC is the only flag.
-            if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
-                let error = io::Error::last_os_error();
-                return Err(io::Error::new(error.kind(), format!("descriptor {fd} was to be inherited: {error}")));
+            // SAFETY: F_GETFD takes any number, and gives -1 where that is not an open descriptor.
+            let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+            // What came through exec does not have the flag, and what this program has opened since does.
+            if flags == -1 || flags & libc::FD_CLOEXEC != 0 {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {fd} was not inherited")));
             }
         }
+        for fd in numbers.clone() {
+            // SAFETY: it is open; FD_CLOEXEC is the only flag that there is.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
         // SAFETY: they are open; by the convention of sd_listen_fds(3) they were opened for this process to own, and the
-        // flag above makes sure that they get this one owner only.
+        // check of `ADOPTED` makes sure that they get this one owner only.
         Ok(numbers.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect())
     }
 
@@ -149,7 +154,12 @@ mod unix {
             // SAFETY: close_range with this flag closes nothing now, takes any two numbers, and touches no memory.
             let _too_old = unsafe {
                 let above = self.image.first as usize + self.image.descriptors.len();
-                libc::syscall(libc::SYS_close_range, above as libc::c_uint, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+                libc::syscall(
+                    libc::SYS_close_range,
+                    above as libc::c_uint,
+                    libc::c_uint::MAX,
+                    libc::CLOSE_RANGE_CLOEXEC,
+                )
             };
             // SAFETY: it takes nothing, and can't fail.
             let pid = unsafe { libc::getpid() }.unsigned_abs();

@@ -354,9 +354,9 @@ fn start(program: &Program, listeners: Vec<(String, OwnedFd)>) -> io::Result<Suc
         command.current_dir(folder);
     }
     os::becomes(&mut command, image);
-    let child = command.spawn().map_err(|error| {
-        io::Error::new(error.kind(), format!("{}: {error}", program.path.display()))
-    })?;
+    let child = command
+        .spawn()
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.path.display())))?;
     Ok(Successor { child, channel })
 }
 

@@ -120,7 +120,10 @@ impl Model for Chain {
             let after = process.core.after;
             may(!process.is_prepared() && !process.core.stopped, Action::Prepares(i));
             may(!process.from_parent.is_empty(), Action::HearsParent(i));
-            may(process.from_parent.is_empty() && parent.is_some_and(|parent| !parent.alive), Action::SeesParentGone(i));
+            may(
+                process.from_parent.is_empty() && parent.is_some_and(|parent| !parent.alive),
+                Action::SeesParentGone(i),
+            );
             may(child.is_some_and(|child| !child.to_parent.is_empty()), Action::HearsChild(i));
             let child_gone = child.is_some_and(|child| child.to_parent.is_empty() && !child.alive);
             may(child_gone && after != After::GivenUp, Action::SeesChildGone(i));

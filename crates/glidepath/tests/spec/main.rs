@@ -18,6 +18,7 @@ mod signals;
 mod slow_clients;
 mod slow_link;
 mod support;
+mod systemd;
 mod tls;
 mod under_load;
 mod upgraded;

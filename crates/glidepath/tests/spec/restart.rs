@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
@@ -377,11 +377,9 @@ fn goes_on_alone(server: &Process) {
 /// "[…] or is not ready in time: the old process goes on serving, and says why", to the caller as in the log
 #[test]
 fn ho_2_one_that_panics_exits_or_hangs_is_told_to_the_caller() {
-    for (next, why) in [
-        ("panics", "exit status: 101"),
-        ("exits", "exit status: 1"),
-        ("hangs", "not ready within 2s, and was killed"),
-    ] {
+    for (next, why) in
+        [("panics", "exit status: 101"), ("exits", "exit status: 1"), ("hangs", "not ready within 2s, and was killed")]
+    {
         let mut server = Start::example("restart").set("NEXT", next).launch();
         let first = says_address(&server, "first on ");
         let pid = server.pid().as_raw_nonzero().to_string();
@@ -549,24 +547,3 @@ fn says_address(process: &Process, words: &str) -> SocketAddr {
 }
 
 const BEYOND_DEBOUNCE: Duration = ms(300);
-
-/// A folder of the test's own.
-struct Folder {
-    path: PathBuf,
-}
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("glidepath-{name}-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).expect("room for a folder");
-        Self { path }
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _left = fs::remove_dir_all(&self.path);
-    }
-}

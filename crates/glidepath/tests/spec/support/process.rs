@@ -4,8 +4,8 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Condvar, Mutex};
@@ -296,13 +296,14 @@ impl Process {
         let Ok(at) = self.ended.recv_timeout(bound) else {
             panic!("still running {bound:?} later");
         };
-        (self.reap(), at)
+        (self.reap().expect("our child"), at)
     }
 
-    fn reap(&mut self) -> ExitStatus {
+    /// `None`: it was a child of another process, which has reaped it.
+    fn reap(&mut self) -> Option<ExitStatus> {
         self.reaped = true;
-        let (_, status) = waitpid(Some(self.started_pid), WaitOptions::empty()).expect("our child").expect("it ends");
-        ExitStatus::from_raw(status.as_raw())
+        let (_, status) = waitpid(Some(self.started_pid), WaitOptions::empty()).ok()??;
+        Some(ExitStatus::from_raw(status.as_raw()))
     }
 
     /// Waits for its end in a restart: how it ended, with what both had said by then, and the process that took over.
