@@ -24,7 +24,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kinds::{Class, Kind};
 use load::Plan;
 use program::Program;
-use show::{Outcome, markdown, side_by_side};
+use show::{Outcome, brief, markdown, side_by_side};
 
 const TARGET: &str = "target/release/examples/target";
 
@@ -63,6 +63,9 @@ struct Args {
     /// Writes all tables to this file, as Markdown, anew after every 50 ends
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// At the end, puts one table of all servers into this file, between the lines `<!-- loss -->` and `<!-- /loss -->`
+    #[arg(long, value_name = "FILE")]
+    into: Option<PathBuf>,
     /// Servers to compare with, under the same load: a peer.toml, its folder, or a folder of such folders
     #[arg(long, value_name = "PATH")]
     compare: Vec<PathBuf>,
@@ -103,6 +106,7 @@ async fn run(mut args: Args) -> anyhow::Result<bool> {
     let mut results = Results { json: args.json, markdown: args.markdown, outcomes: Vec::new() };
     // Found out now, and not after minutes.
     results.save()?;
+    let into = args.into.map(Into::read).transpose()?;
     let mut programs = vec![Program::target(args.command, args.tls > 0)];
     for path in &args.compare {
         programs.extend(program::peers(path, args.defaults)?);
@@ -137,7 +141,43 @@ async fn run(mut args: Args) -> anyhow::Result<bool> {
     if programs.len() > 1 {
         say(io::stdout(), &format!("\n{}", side_by_side(&results.outcomes)));
     }
+    if let Some(into) = into {
+        into.put(&brief(&results.outcomes, &command_line()))?;
+    }
     Ok(results.outcomes[0].passed)
+}
+
+fn command_line() -> String {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    format!("cargo run --release -p loss -- {}", words.join(" "))
+}
+
+/// A file with a place for the table.
+struct Into {
+    path: PathBuf,
+    before: String,
+    after: String,
+}
+
+impl Into {
+    const BEGIN: &str = "<!-- loss -->\n";
+    const END: &str = "<!-- /loss -->";
+
+    fn read(path: PathBuf) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
+        let place =
+            text.split_once(Self::BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(Self::END)?.1)));
+        let Some((before, after)) = place else {
+            bail!("{} has no lines {} and {} for the table", path.display(), Self::BEGIN.trim(), Self::END);
+        };
+        let (before, after) = (before.to_owned(), after.to_owned());
+        Ok(Into { path, before, after })
+    }
+
+    fn put(&self, table: &str) -> anyhow::Result<()> {
+        let text = format!("{}{}\n{table}\n{}{}", self.before, Self::BEGIN, Self::END, self.after);
+        std::fs::write(&self.path, text).with_context(|| format!("can't write {}", self.path.display()))
+    }
 }
 
 /// What came out so far, a server each, and where it is kept.
@@ -161,8 +201,7 @@ impl Results {
             write(path, serde_json::to_string_pretty(&self.outcomes)?)?;
         }
         if let Some(path) = &self.markdown {
-            let words: Vec<_> = std::env::args().skip(1).collect();
-            write(path, markdown(&self.outcomes, &format!("cargo run --release -p loss -- {}", words.join(" "))))?;
+            write(path, markdown(&self.outcomes, &command_line()))?;
         }
         Ok(())
     }

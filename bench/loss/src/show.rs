@@ -224,6 +224,39 @@ const SIDE_BY_SIDE: [&str; 16] = [
     "left out",
 ];
 
+/// What matters most of each server, for a page that has other things to say, too.
+pub(crate) fn brief(outcomes: &[Outcome], command: &str) -> String {
+    let head = [
+        "server",
+        "clients hurt",
+        "requests",
+        "raced",
+        "lost",
+        "reset",
+        "truncated",
+        "exit ms, median / most",
+        "left out",
+    ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for outcome in outcomes {
+        let total = outcome.total();
+        let exits = outcome.exit_times().map(|(median, most)| format!("{median} / {most}"));
+        rows.push(vec![
+            outcome.server.clone(),
+            format!("{} of {}", total.hurt, total.clients),
+            total.sent.to_string(),
+            total.raced.to_string(),
+            total.lost.to_string(),
+            total.resets().to_string(),
+            total.truncated.to_string(),
+            exits.unwrap_or_else(|| "none".to_owned()),
+            outcome.what_was_left_out(),
+        ]);
+    }
+    let ends = outcomes.iter().map(|outcome| outcome.done).min().unwrap_or_default();
+    format!("`{command}`\n\n{}\n{ends} ends each; of the clients that look for FIN before they send.\n", aligned(&rows))
+}
+
 /// Everything as Markdown: the servers side by side, then each by kinds.
 pub(crate) fn markdown(outcomes: &[Outcome], command: &str) -> String {
     let mut text = format!("`{command}`\n");
@@ -375,6 +408,16 @@ mod tests {
         let at = |row: usize, column: &str| rows[row][rows[0].iter().position(|c| *c == column).expect(column)];
         assert_eq!((at(2, "lost"), at(2, "sent"), at(2, "left out")), ("0", "5", "nothing"));
         assert_eq!((at(3, "server"), at(3, "lost"), at(3, "left out")), ("other", "2", "no /sse; no TLS"));
+    }
+
+    #[test]
+    fn the_brief_table_has_a_row_for_each_server() {
+        let lossy = Outcome { server: "other".into(), ..outcome(Tally { sent: 9, lost: 2, ..Tally::default() }) };
+        let text = brief(&[outcome(Tally::default()), lossy], "loss --ends 1");
+        let row: Vec<_> =
+            text.lines().find(|line| line.contains("other")).expect("a row").split('|').map(str::trim).collect();
+        assert_eq!((row[3], row[5]), ("9", "2"), "{text}");
+        assert!(text.starts_with("`loss --ends 1`\n"), "{text}");
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub(crate) struct Check {
     /// The signal that begins its end: TERM, INT, QUIT, HUP, USR1 or USR2 [default: TERM]
     #[arg(long, help_heading = "How it is started and ended")]
     signal: Option<String>,
-    /// A command that begins its end instead; run by sh with PID and PORT set
+    /// A command that begins its end instead; run by sh with PID, PORT and the server's own variables set
     #[arg(long, value_name = "COMMAND", conflicts_with = "signal", help_heading = "How it is started and ended")]
     stop: Option<String>,
     /// Who gets the signal [default: process]

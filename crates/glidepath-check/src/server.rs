@@ -80,7 +80,10 @@ pub(crate) struct Server {
     ended: Arc<(Mutex<Option<Exit>>, Condvar)>,
     lines: Arc<Mutex<Vec<String>>>,
     recorder: Recorder,
+    /// What it was started with, for the command that ends it.
+    environment: Vec<(String, String)>,
     stop: Stop,
+    stop_failed: Arc<Mutex<Option<String>>>,
     to: Whom,
 }
 
@@ -191,11 +194,12 @@ impl Server {
         let words: Vec<_> = start.wrapper.iter().cloned().chain(settings.command.iter().map(fill)).collect();
         let mark = next_mark();
         let output = || Stdio::piped();
+        let named = variables.iter().map(|(variable, value)| (settings.names[variable].clone(), value.clone()));
+        let environment: Vec<_> = settings.env.iter().cloned().chain(named).collect();
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])
-            .envs(settings.env.iter().cloned())
-            .envs(variables.iter().map(|(variable, value)| (settings.names[variable].clone(), value.clone())))
+            .envs(environment.iter().cloned())
             .env(MARK, &mark)
             .stdin(Stdio::null())
             .stdout(output())
@@ -227,7 +231,9 @@ impl Server {
             ended: watch(pid, recorder),
             lines,
             recorder: recorder.clone(),
+            environment,
             stop: settings.signal.clone(),
+            stop_failed: Arc::default(),
             to: settings.to,
         })
     }
@@ -320,24 +326,41 @@ impl Server {
         match &self.stop {
             Stop::Signal(signal) => self.signal(*signal),
             Stop::Command(command) => {
-                let at = now();
-                let status = Command::new("sh")
+                self.recorder.signal(now(), command);
+                let mut child = Command::new("sh")
                     .args(["-c", command])
+                    .envs(self.environment.iter().cloned())
                     .env("PID", self.target.as_raw_nonzero().to_string())
                     .env("PORT", self.main.port().to_string())
                     .env(MARK, &self.mark)
                     .stdin(Stdio::null())
                     .stdout(Stdio::null())
                     .stderr(Stdio::null())
-                    .status();
-                self.recorder.signal(at, command);
-                match status {
-                    Ok(status) if status.success() => Ok(command.clone()),
-                    Ok(status) => Err(format!("the stop command `{command}` failed: {status}")),
-                    Err(error) => Err(format!("the stop command `{command}` can't be run: {error}")),
-                }
+                    .spawn()
+                    .map_err(|error| format!("the stop command `{command}` can't be run: {error}"))?;
+                // It may last as long as the end itself, and talk to a server that stands still for a while.
+                let (command, failed, ended) =
+                    (command.clone(), Arc::clone(&self.stop_failed), Arc::clone(&self.ended));
+                thread::spawn(move || {
+                    let status = child.wait();
+                    if ended.0.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+                        return;
+                    }
+                    let failure = match status {
+                        Ok(status) if status.success() => return,
+                        Ok(status) => format!("the stop command `{command}` failed: {status}"),
+                        Err(error) => format!("the stop command `{command}` can't be waited for: {error}"),
+                    };
+                    failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+                });
+                Ok(self.stop.words())
             }
         }
+    }
+
+    /// What went wrong with the stop command, as far as it is over.
+    pub(crate) fn stop_failed(&self) -> Option<String> {
+        self.stop_failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<String, String> {

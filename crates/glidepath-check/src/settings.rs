@@ -49,7 +49,7 @@ pub struct Settings {
 pub enum Stop {
     /// By a signal.
     Signal(Signal),
-    /// By a command, run by `sh -c` with `PID` and `PORT` set.
+    /// By a command, run by `sh -c` with `PID`, `PORT` and the server's own variables set; the end begins when it is started.
     Command(String),
 }
 
@@ -240,8 +240,8 @@ impl Settings {
     }
 }
 
-/// `idle/*` fits `idle/long-quiet`; `*` stands for anything.
-pub(crate) fn matches(pattern: &str, text: &str) -> bool {
+/// Whether a pattern of case ids fits: `idle/*` fits `idle/long-quiet`; `*` stands for anything.
+pub fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((start, rest)) => text

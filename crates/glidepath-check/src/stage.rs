@@ -62,8 +62,12 @@ impl<'a> Stage<'a> {
         Stage { settings, found, server, recorder: recorder.clone(), grace, seen: Vec::new() }
     }
 
-    pub(crate) fn into_seen(self) -> Vec<Seen> {
-        self.seen
+    /// All outcomes. Of a server whose stop command failed there are none: nobody told it to end.
+    pub(crate) fn into_seen(self) -> Result<Vec<Seen>, Trouble> {
+        match self.server.stop_failed() {
+            Some(failed) => Err(Trouble::Broken(failed)),
+            None => Ok(self.seen),
+        }
     }
 
     /// One more outcome.

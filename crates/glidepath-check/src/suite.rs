@@ -291,7 +291,7 @@ fn act(settings: &Settings, found: &Findings, case: &Case, control: bool) -> (Pl
     let script = catch_unwind(AssertUnwindSafe(|| (case.script)(&mut stage)));
     let timeline = recorder.timeline();
     let played = match script {
-        Ok(Ok(())) => Ok(stage.into_seen()),
+        Ok(Ok(())) => stage.into_seen(),
         Ok(Err(trouble)) => Err(trouble),
         Err(_) => Err(Trouble::Broken("the check itself failed: its script panicked".to_owned())),
     };

@@ -101,3 +101,13 @@ fn what_goes_wrong_without_the_signal_too_is_invalid() {
     assert_eq!(with(&run, Verdict::Fail), [""; 0], "{}", said.text());
     said.fails_with(exit_code::INVALID, "without the signal too it is not open");
 }
+
+#[test]
+fn a_command_that_ends_a_server_may_last_as_long_as_the_end() {
+    // In one case GRACE is 2. In the other the server stands still when it is told, so that the command can't be waited for.
+    let stop = "test \"${GRACE:-2}\" = 2 && kill -TERM $PID; while kill -0 $PID; do sleep 0.05; done";
+    let check = |stop: &str, only: &str| Check::of(&[&server()]).flag("--stop").flag(stop).flag(only).run();
+    check(stop, "--only=idle/in-buffer,slow/upload-never-ends").passes().says("2 of 2 MUST");
+    check("exit 7", "--only=sig/ends")
+        .fails_with(exit_code::INVALID, "the stop command `exit 7` failed: exit status: 7");
+}

@@ -3,6 +3,7 @@
 //! `cargo xtask ci` runs every step, `cargo xtask tidy` only the checks of the tree itself.
 
 mod ci;
+mod compare;
 mod peers;
 mod tidy;
 
@@ -22,6 +23,8 @@ struct Cli {
 enum Command {
     /// Run what CI runs: every step, or those named
     Ci(ci::Options),
+    /// Check all servers with glidepath-check, and write docs/comparison.md
+    Compare(compare::Options),
     /// Install, list or check the servers to compare with
     Peers(peers::Options),
     /// Check layers, spec ids, the README's example and the other house rules
@@ -32,6 +35,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let root = root();
     let passed = match Cli::parse().command {
         Command::Ci(options) => ci::run(root, &options)?,
+        Command::Compare(options) => compare::run(root, &options)?,
         Command::Peers(options) => peers::run(root, &options)?,
         Command::Tidy(options) => tidy::run(root, &options)?,
     };

@@ -10,7 +10,8 @@ mod peer;
 use std::io::{self, Write};
 use std::path::Path;
 
-use peer::Peer;
+pub(crate) use install::is_there;
+pub(crate) use peer::{Peer, Stop, Variant};
 
 /// Which peers, and what to do with them.
 #[derive(clap::Args)]
@@ -51,7 +52,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
     Ok(missing.is_empty())
 }
 
-fn select(peers: Vec<Peer>, names: &[String]) -> anyhow::Result<Vec<Peer>> {
+/// Those with these names; all of them when there is none.
+pub(crate) fn select(peers: Vec<Peer>, names: &[String]) -> anyhow::Result<Vec<Peer>> {
     if let Some(unknown) = names.iter().find(|name| !peers.iter().any(|peer| peer.name == **name)) {
         let known: Vec<_> = peers.iter().map(|peer| peer.name.as_str()).collect();
         anyhow::bail!("there is no peer {unknown}; there are {}", known.join(", "));

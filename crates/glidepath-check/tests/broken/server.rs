@@ -313,15 +313,17 @@ impl Connection {
 
     /// Answers whole, and says whether the connection goes on.
     fn reply(&mut self, request: &Request, status: &str, body: &str) -> Result<bool, Over> {
-        let close = request.close || (draining() && !broken("no-close"));
+        // Asked once, before the answer is on its way: whoever reads it may send the signal then.
+        let draining = draining();
+        let close = request.close || (draining && !broken("no-close"));
         let connection = if close { "connection: close\r\n" } else { "" };
         let length = body.len();
         self.write(format!("HTTP/1.1 {status}\r\n{connection}content-length: {length}\r\n\r\n{body}"))?;
-        if broken("stray-bytes") && draining() {
+        if broken("stray-bytes") && draining {
             self.write("HTTP/1.1 200 OK\r\n\r\n")?;
         }
         // What was not told close stays open: the client may be asking again already.
-        let ends = close || (broken("no-close") && draining());
+        let ends = close || (broken("no-close") && draining);
         Ok(!ends)
     }
 

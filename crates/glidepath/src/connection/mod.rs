@@ -519,18 +519,23 @@ impl<A: App> Connection<A> {
         Next::FOREVER
     }
 
-    /// The socket goes, with whatever is in its way.
+    /// The socket goes, with whatever is in its way. Over TLS with a close_notify, where there is room for one.
     fn cut(&mut self) {
         let end = self.cut_end();
-        if let Life::Upgraded { wire, .. } = &self.life {
-            drop(wire.take_back());
-        }
-        self.finish(end);
-        if end == End::Cut && self.entry.ends_with_fin() {
-            if let Some(stream) = self.entry.take_back() {
+        let shared = match &self.life {
+            Life::Upgraded { wire, .. } => wire.take_back(),
+            _ => None,
+        };
+        // hyper is dropped, and that gives the socket back.
+        self.life = Life::Done;
+        if let Some(mut stream) = shared.or_else(|| self.entry.take_back()) {
+            if end == End::Cut && self.entry.ends_with_fin() {
                 stream.socket().reset_on_close();
+            } else {
+                stream.shut();
             }
         }
+        self.finish(end);
     }
 
     /// What it is when the sockets are cut: a connection without work has lost nothing.

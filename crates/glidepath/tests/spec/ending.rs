@@ -113,6 +113,27 @@ pub(crate) fn end_2_http2_streams_are_ended_visibly_at_the_deadline() {
     server.exit().assert_code(3);
 }
 
+/// The same for a stream that its client leaves no window: nothing more can be said on it, and the connection ends. Over
+/// TLS behind a close_notify. The control has a window, and gets all of it.
+#[test]
+pub(crate) fn end_2_a_stream_without_a_window_is_cut_visibly_at_the_deadline() {
+    use http2::Frame;
+    for has_window in [false, true] {
+        let server = Start::target().set("GRACE", 1).start();
+        let mut client = http2::Http2::connect(server.address());
+        if !has_window {
+            client.take_nothing();
+        }
+        client.get(1, "/stream?chunks=3&ms=10");
+        client.wait_for("the stream's head", |frame| matches!(frame, Frame::Headers { stream: 1, .. }));
+        server.terminate();
+        let (frames, end) = client.end();
+        let is_whole = frames.iter().any(|frame| matches!(frame, Frame::Data { stream: 1, ends: true, .. }));
+        assert_eq!((is_whole, end), (has_window, End::Fin), "{frames:?}");
+        server.exit().assert_code(if has_window { 0 } else { 3 });
+    }
+}
+
 /// "exit code: 0 when all work finished, 3 when the deadline cut something, 128+n when forced by a signal, 1 when
 /// serving failed"
 #[test]

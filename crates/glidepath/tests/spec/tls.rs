@@ -493,6 +493,7 @@ over_tls! {
     tls_3_end_1_the_deadline_holds_whatever_runs: ending::end_1_the_deadline_holds_whatever_runs,
     tls_3_end_2_an_unanswered_request_gets_503_at_the_deadline: ending::end_2_an_unanswered_request_gets_503_at_the_deadline,
     tls_3_end_2_a_stream_is_cut_visibly_at_the_deadline: ending::end_2_a_stream_is_cut_visibly_at_the_deadline,
+    tls_3_end_2_a_stream_without_a_window_is_cut_visibly_at_the_deadline: ending::end_2_a_stream_without_a_window_is_cut_visibly_at_the_deadline,
     tls_3_end_2_http2_streams_are_ended_visibly_at_the_deadline: ending::end_2_http2_streams_are_ended_visibly_at_the_deadline,
     tls_3_end_4_the_report_accounts_for_every_connection: ending::end_4_the_report_accounts_for_every_connection,
     tls_3_end_2_a_body_that_ends_with_the_connection_is_reset_at_the_deadline: ending::end_2_a_body_that_ends_with_the_connection_is_reset_at_the_deadline,

@@ -15,7 +15,7 @@ const STAMP: &str = ".installed";
 const LAST_WORDS: usize = 4;
 
 /// True when it was installed and its folder has not changed since.
-pub(super) fn is_there(peer: &Peer) -> bool {
+pub(crate) fn is_there(peer: &Peer) -> bool {
     let built = |bin: &String| peer.places.out.join("rust/release").join(bin).exists();
     fs::read_to_string(peer.home().join(STAMP)).is_ok_and(|stamp| wanted(peer).is_ok_and(|wanted| wanted == stamp))
         && peer.install.cargo.iter().all(built)

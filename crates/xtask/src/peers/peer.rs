@@ -15,7 +15,7 @@ const PATHS: &[&str] = &["/", "/sleep", "/block", "/stream", "/sse", "/echo", "/
 #[serde(deny_unknown_fields)]
 pub(crate) struct Peer {
     pub(crate) name: String,
-    title: String,
+    pub(crate) title: String,
     language: String,
     docs: String,
     version: Vec<String>,
@@ -54,13 +54,15 @@ pub(crate) struct Install {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Variant {
-    run: Vec<String>,
+    pub(crate) run: Vec<String>,
     #[serde(default)]
-    env: BTreeMap<String, String>,
+    pub(crate) env: BTreeMap<String, String>,
     pub(crate) stop: Stop,
     #[serde(default = "exits_with_0")]
     pub(crate) exit: Vec<i32>,
-    why: String,
+    /// Its grace period, where it does not heed `GRACE` and has one of its own.
+    pub(crate) grace: Option<f64>,
+    pub(crate) why: String,
 }
 
 #[derive(Deserialize)]
@@ -150,7 +152,7 @@ impl Places {
         Ok(command)
     }
 
-    fn fill(&self, text: &str) -> String {
+    pub(crate) fn fill(&self, text: &str) -> String {
         let (peer, peers, out) =
             (self.peer.to_string_lossy(), self.peers.to_string_lossy(), self.out.to_string_lossy());
         text.replace("{peer}", &peer).replace("{peers}", &peers).replace("{out}", &out)

@@ -92,6 +92,13 @@ impl Http2 {
         self.write(4, 0, 0, &[]);
     }
 
+    /// From now on no stream has a window: SETTINGS_INITIAL_WINDOW_SIZE is 0 (RFC 9113, section 6.9.2).
+    #[track_caller]
+    pub(crate) fn take_nothing(&mut self) {
+        self.write(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+        self.wait_for("its acknowledgement of our settings", |frame| *frame == Frame::Settings { ack: true });
+    }
+
     /// A whole GET request.
     #[track_caller]
     pub(crate) fn get(&mut self, stream: u32, path: &str) {
