@@ -84,7 +84,7 @@ impl Channel {
         loop {
             if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.unread.drain(..=end).collect();
-                return Said::parse(str::from_utf8(&line[..end]).ok()?);
+                return Said::parse(std::str::from_utf8(&line[..end]).ok()?);
             }
             if self.unread.len() > Self::LONGEST {
                 return None;

@@ -99,6 +99,7 @@ impl Start {
     }
 
     /// Starts it and returns at once.
+    #[expect(clippy::zombie_processes, reason = "`Process` waits for it, by its id")]
     pub(crate) fn launch(self) -> Process {
         // What a process of ours leaves behind comes to us, and not to init: the next one, after a restart.
         set_child_subreaper(Some(getpid())).expect("a process may adopt orphans");
