@@ -22,8 +22,11 @@ async fn main() -> glidepath::Result<Report> {
     lifecycle.restart_in_place();
     lifecycle.on_report(|report| say(&report.to_json()));
 
-    let next = std::env::var("NEXT").ok().filter(|_| std::env::var_os("GLIDEPATH_RESTART").is_some());
-    match next.as_deref() {
+    let next = std::env::var("NEXT").unwrap_or_default();
+    // No use to wait for long for what never comes.
+    let ready_within = Duration::from_secs(if next == "hangs" { 2 } else { 30 });
+    let is_next = std::env::var_os("GLIDEPATH_RESTART").is_some();
+    match Some(next.as_str()).filter(|_| is_next) {
         Some("panics") => panic!("the next process is no good"),
         Some("hangs") => std::future::pending().await,
         Some("exits") => return Err(io::Error::other("the next process has no wish to serve").into()),
@@ -41,9 +44,9 @@ async fn main() -> glidepath::Result<Report> {
     say(&format!("first on {}", first.local_addr()?));
     let who = std::process::id().to_string();
     let app = Router::new().route("/", get(|| async { who })).route("/sleep", get(sleep_a_second));
-    let mut server = lifecycle.serve(first, app.clone()).ready_within(Duration::from_secs(2));
+    let mut server = lifecycle.serve(first, app.clone()).ready_within(ready_within);
     // One that the next process does not have, and one that it has anew.
-    let second = if next.as_deref() == Some("moved") { "moved" } else { "second" };
+    let second = if is_next && next == "moved" { "moved" } else { "second" };
     let listener = Listener::bind(second, "127.0.0.1:0").await?;
     say(&format!("{second} on {}", listener.local_addr()?));
     server = server.and_serve(listener, app);

@@ -187,12 +187,14 @@ fn ho_1_an_end_and_a_new_start_refuse_clients() {
             wait_until("the clients are at it", || load.answers.load(Ordering::Relaxed) > before + 20);
             let port = server.address().port();
             server.end().assert_code(0);
+            let before = load.refused.load(Ordering::Relaxed);
+            wait_until("somebody is refused", || load.refused.load(Ordering::Relaxed) > before);
             server = Start::target().on(port).set("GRACE", 8).start();
         }
         server
     });
     drop(server);
-    assert!(load.refused.load(Ordering::Relaxed) > 0, "nobody was refused: {}", load.troubles());
+    assert!(load.troubles().contains("refused"), "{}", load.troubles());
 }
 
 /// Clients that never try anything twice, and what they met.
@@ -306,7 +308,7 @@ fn ho_1_what_is_in_flight_is_finished_by_the_old_process() {
 #[test]
 fn ho_1_a_listener_that_is_left_behind_is_sealed_and_one_that_is_new_is_served() {
     let mut server = Start::example("restart").set("NEXT", "moved").launch();
-    let first = says_address(&server, "first on ");
+    let first = serves_on(&server, "first on ");
     let second = says_address(&server, "second on ");
     let mut in_flight = Client::connect(second);
     in_flight.get("/sleep").until_read();
@@ -382,7 +384,7 @@ fn ho_2_one_that_panics_exits_or_hangs_is_told_to_the_caller() {
         [("panics", "exit status: 101"), ("exits", "exit status: 1"), ("hangs", "not ready within 2s, and was killed")]
     {
         let mut server = Start::example("restart").set("NEXT", next).launch();
-        let first = says_address(&server, "first on ");
+        let first = serves_on(&server, "first on ");
         let pid = server.pid().as_raw_nonzero().to_string();
         fetch(first, "/").assert_is(200, &pid);
         let asked = Instant::now();
@@ -443,7 +445,7 @@ fn ho_2_a_successor_that_is_killed_at_any_moment_leaves_one_that_serves() {
 #[test]
 fn ho_2_when_the_old_process_is_killed_its_successor_serves() {
     let mut server = Start::example("restart").set("NEXT", "slow").launch();
-    let first = says_address(&server, "first on ");
+    let first = serves_on(&server, "first on ");
     server.stdin().write_all(b"restart\n").expect("it reads its input");
     server.stdout.wait_until(|text| text.matches("first on ").count() == 2);
     let next = server.children();
@@ -459,7 +461,7 @@ fn ho_2_when_the_old_process_is_killed_its_successor_serves() {
 #[test]
 fn ho_3_the_old_one_serves_until_the_new_one_is_ready_and_nobody_restarts_twice() {
     let mut server = Start::example("restart").set("NEXT", "slow").launch();
-    let first = says_address(&server, "first on ");
+    let first = serves_on(&server, "first on ");
     let old = server.pid().as_raw_nonzero().to_string();
     let mut client = Client::connect(first);
     server.stdin().write_all(b"restart\n").expect("it reads its input");
@@ -529,6 +531,14 @@ fn open_files(pid: Pid) -> BTreeSet<String> {
     let folder = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).expect("it runs");
     let names = folder.flatten().filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.display().to_string()));
     names.filter(|name| !name.starts_with("anon_inode")).collect()
+}
+
+/// Where it serves, as soon as it does.
+#[track_caller]
+fn serves_on(process: &Process, words: &str) -> SocketAddr {
+    let address = says_address(process, words);
+    assert_eq!(fetch(address, "/").status, 200);
+    address
 }
 
 #[track_caller]

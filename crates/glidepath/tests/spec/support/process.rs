@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -435,7 +435,7 @@ impl Captured {
             loop {
                 let mut line = Vec::new();
                 let read = output.read_until(b'\n', &mut line).unwrap_or(0);
-                let mut text = written.0.lock().expect("no reader panics");
+                let mut text = written.0.lock().unwrap_or_else(PoisonError::into_inner);
                 text.ended = read == 0;
                 text.lines.push_str(&String::from_utf8_lossy(&line));
                 written.1.notify_all();
@@ -447,24 +447,32 @@ impl Captured {
         Captured { text }
     }
 
+    /// Also where a test has failed with it in its hand: what was said by then is to be told.
+    fn lock(&self) -> MutexGuard<'_, Text> {
+        self.text.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn so_far(&self) -> String {
-        self.text.0.lock().expect("no reader panics").lines.clone()
+        self.lock().lines.clone()
     }
 
     /// The whole of it, once the process has ended; what a grandchild might still write is not waited for.
     fn to_end(&self) -> String {
-        let text = self.text.0.lock().expect("no reader panics");
-        let (text, _) =
-            self.text.1.wait_timeout_while(text, Duration::from_secs(2), |text| !text.ended).expect("no reader panics");
+        let text = self.lock();
+        let (text, _) = self
+            .text
+            .1
+            .wait_timeout_while(text, Duration::from_secs(2), |text| !text.ended)
+            .unwrap_or_else(PoisonError::into_inner);
         text.lines.clone()
     }
 
     /// The line of this number, counted from one, as soon as it is whole.
     #[track_caller]
     pub(crate) fn wait_for_line(&self, number: usize, bound: Duration) -> String {
-        let text = self.text.0.lock().expect("no reader panics");
+        let text = self.lock();
         let lacks = |text: &mut Text| text.lines.lines().count() < number && !text.ended;
-        let (text, _) = self.text.1.wait_timeout_while(text, bound, lacks).expect("no reader panics");
+        let (text, _) = self.text.1.wait_timeout_while(text, bound, lacks).unwrap_or_else(PoisonError::into_inner);
         let line = text.lines.lines().nth(number - 1);
         line.unwrap_or_else(|| panic!("no line {number} within {bound:?}:\n{}", text.lines)).to_owned()
     }
@@ -472,9 +480,9 @@ impl Captured {
     /// All of it, as soon as it is as it should be.
     #[track_caller]
     pub(crate) fn wait_until(&self, is_so: impl Fn(&str) -> bool) -> String {
-        let text = self.text.0.lock().expect("no reader panics");
+        let text = self.lock();
         let lacks = |text: &mut Text| !is_so(&text.lines) && !text.ended;
-        let (text, _) = self.text.1.wait_timeout_while(text, PATIENCE, lacks).expect("no reader panics");
+        let (text, _) = self.text.1.wait_timeout_while(text, PATIENCE, lacks).unwrap_or_else(PoisonError::into_inner);
         assert!(is_so(&text.lines), "this never came to be what was waited for:\n{}", text.lines);
         text.lines.clone()
     }
@@ -482,12 +490,12 @@ impl Captured {
     /// The first line that contains `words`, as soon as it is there.
     #[track_caller]
     pub(crate) fn wait_for(&self, words: &str) -> String {
-        let text = self.text.0.lock().expect("no reader panics");
+        let text = self.lock();
         let (text, _) = self
             .text
             .1
             .wait_timeout_while(text, PATIENCE, |text| !text.lines.contains(words) && !text.ended)
-            .expect("no reader panics");
+            .unwrap_or_else(PoisonError::into_inner);
         let line = text.lines.lines().find(|line| line.contains(words));
         line.unwrap_or_else(|| panic!("no line with {words:?} in:\n{}", text.lines)).to_owned()
     }
