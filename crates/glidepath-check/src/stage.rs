@@ -1,5 +1,7 @@
 //! Where a script plays: a running server, clients, and the signal, which in a control is left out.
 
+use std::panic::resume_unwind;
+use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -73,6 +75,16 @@ impl<'a> Stage<'a> {
     /// One more outcome.
     pub(crate) fn saw(&mut self, seen: Seen) {
         self.seen.push(seen);
+    }
+
+    /// How each of these connections ends, on which nothing is asked. All are watched at once: none is late because another was
+    /// waited for.
+    pub(crate) fn all_end_by(&mut self, clients: &mut [Client], bound: Duration) {
+        let ends = scope(|scope| {
+            let watched: Vec<_> = clients.iter_mut().map(|client| scope.spawn(move || client.ends_by(bound))).collect();
+            watched.into_iter().map(|end| end.join().unwrap_or_else(|panic| resume_unwind(panic))).collect::<Vec<_>>()
+        });
+        self.seen.extend(ends);
     }
 
     pub(crate) fn is_control(&self) -> bool {

@@ -20,10 +20,7 @@ const CASES: &[Case] = &[
             let mut clients = s.many_at_rest(5)?;
             s.pause(QUIET);
             s.signal()?;
-            for client in &mut clients {
-                let end = client.ends_by(ms(5000));
-                s.saw(end);
-            }
+            s.all_end_by(&mut clients, ms(5000));
             Ok(())
         }),
     Case::should("idle/long-quiet-at-once", "IDLE-1", "a keep-alive connection quiet for longer than the quiet window ends with FIN at once")
@@ -35,10 +32,7 @@ const CASES: &[Case] = &[
             let mut clients = s.many_at_rest(5)?;
             s.pause(QUIET);
             s.signal()?;
-            for client in &mut clients {
-                let end = client.ends_by(ms(500));
-                s.saw(end);
-            }
+            s.all_end_by(&mut clients, ms(500));
             Ok(())
         }),
     Case::must("idle/rest-holds-nothing", "IDLE-1", "a keep-alive connection quiet for longer than the quiet window ends with FIN at once")
@@ -161,16 +155,13 @@ const CASES: &[Case] = &[
         .script(|s| {
             let mut clients: Vec<Client> = (0..5).map(|_| s.accepted()).collect::<Result<_, _>>()?;
             s.signal()?;
-            for client in &mut clients {
-                let end = client.ends_by(ms(8000));
-                s.saw(end);
-            }
+            s.all_end_by(&mut clients, ms(8000));
             Ok(())
         }),
     Case::should("idle/half-head-first", "IDLE-5", "a request head half sent at the signal, first on its connection or later, is answered if it completes within the head timeout")
-        .expects("a head half sent at the signal, first on its connection, is answered when it completes a second later")
+        .expects("a head half sent at the signal, first on its connection, is answered, or turned away with 503, when it completes a second later")
         .since("the server has read a part of the request; the client can't take it back")
-        .wants(&[Answered, ToldClose])
+        .wants(&[Answered, ToldClose, Refused])
         .control(&[Answered])
         .script(|s| {
             let mut client = s.accepted()?;
@@ -182,9 +173,9 @@ const CASES: &[Case] = &[
             Ok(())
         }),
     Case::should("idle/half-head-later", "IDLE-5", "a request head half sent at the signal, first on its connection or later, is answered if it completes within the head timeout")
-        .expects("a head half sent at the signal, on a connection used before, is answered when it completes a second later")
+        .expects("a head half sent at the signal, on a connection used before, is answered, or turned away with 503, when it completes a second later")
         .since("the server has read a part of the request; the client can't take it back")
-        .wants(&[Answered, ToldClose])
+        .wants(&[Answered, ToldClose, Refused])
         .control(&[Answered])
         .script(|s| {
             let mut client = s.at_rest()?;
@@ -196,9 +187,9 @@ const CASES: &[Case] = &[
             Ok(())
         }),
     Case::should("idle/one-byte", "IDLE-5", "a request head half sent at the signal, first on its connection or later, is answered if it completes within the head timeout")
-        .expects("a request of which one byte had come at the signal is answered when the rest comes")
+        .expects("a request of which one byte had come at the signal is answered, or turned away with 503, when the rest comes")
         .since("a packet boundary may fall anywhere, and clients on phones see it often")
-        .wants(&[Answered, ToldClose])
+        .wants(&[Answered, ToldClose, Refused])
         .control(&[Answered])
         .script(|s| {
             let mut client = s.at_rest()?;
@@ -255,10 +246,7 @@ const CASES: &[Case] = &[
                 clients.iter().for_each(|client| s.saw(at_rest_still(client)));
                 return Ok(());
             }
-            for client in &mut clients {
-                let end = client.ends_by(ms(5000));
-                s.saw(end);
-            }
+            s.all_end_by(&mut clients, ms(5000));
             Ok(())
         }),
     Case::must("idle/ends-0-connections", "IDLE-1", "ends with FIN at once; RST never")

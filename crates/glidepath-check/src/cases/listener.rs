@@ -94,10 +94,7 @@ const CASES: &[Case] = &[
             let mut clients = in_the_queue(s, 20)?;
             s.signal()?;
             s.server.thaw();
-            for client in &mut clients {
-                let end = client.ends_by(ms(8000));
-                s.saw(end);
-            }
+            s.all_end_by(&mut clients, ms(8000));
             Ok(())
         }),
     Case::should("lis/storm", "LIS-3", "under a storm of connecting clients no established connection is reset")

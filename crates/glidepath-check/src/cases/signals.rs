@@ -257,6 +257,8 @@ fn quit(s: &Stage<'_>) -> Result<(Seen, Seen), Trouble> {
     let exit = s.exits_by(ms(1000));
     let is_named = wait_until(ms(200), || s.server.said_since(before, path));
     if exit.outcome != Exited && !s.is_control() && is_an_answer(&client.answered(PATIENCE)) {
+        // It may be all that a graceful end waits for.
+        drop(client);
         // What nginx means by it, and others after it.
         if s.server.ended_by(now() + ms(2000)).is_some() {
             return Err(Trouble::Skip("SIGQUIT begins a graceful end here".into()));
