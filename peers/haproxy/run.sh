@@ -5,4 +5,4 @@ fill haproxy.cfg
 for folder in "$out"/haproxy/usr/lib/*-linux-gnu; do
     export LD_LIBRARY_PATH="$folder"
 done
-exec "$out/haproxy/usr/sbin/haproxy" -W -db -f "$run/haproxy.cfg"
+exec "$out/haproxy/usr/sbin/haproxy" -db -f "$run/haproxy.cfg"
