@@ -1,5 +1,5 @@
 #!/bin/sh
-# HAProxy in front of the backend, in the foreground with master and worker. With SETTINGS=best, its settings for an end.
+# HAProxy in front of the backend, in the foreground. With SETTINGS=best, its settings for an end.
 . "$(dirname "$0")/../proxy.sh"
 fill haproxy.cfg
 for folder in "$out"/haproxy/usr/lib/*-linux-gnu; do
