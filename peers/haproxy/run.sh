@@ -5,4 +5,6 @@ fill haproxy.cfg
 for folder in "$out"/haproxy/usr/lib/*-linux-gnu; do
     export LD_LIBRARY_PATH="$folder"
 done
-exec "$out/haproxy/usr/sbin/haproxy" -db -f "$run/haproxy.cfg"
+# A master loses a signal that comes right behind the start, so the graceful stop goes to the process itself.
+[ "${SETTINGS:-}" = best ] && master= || master=-W
+exec "$out/haproxy/usr/sbin/haproxy" $master -db -f "$run/haproxy.cfg"
