@@ -81,9 +81,8 @@ fn measure(args: &Args) -> anyhow::Result<bool> {
     let (mut counts, mut worse) = (BTreeMap::new(), Vec::new());
     for load in loads {
         let count = Count { bare: instructions(Kind::Bare, *load)?, glidepath: instructions(Kind::Glidepath, *load)? };
-        let before = kept.get(load.name()).map(|kept| kept.glidepath);
-        let (ratio, kept) =
-            (count.glidepath / count.bare, before.map_or("none".to_owned(), |kept| format!("{kept:.0}")));
+        let before = kept.get(load.name()).map(|kept| kept.ratio());
+        let (ratio, kept) = (count.ratio(), before.map_or("none".to_owned(), |kept| format!("{kept:.3}")));
         writeln!(out, "{:28}{:>12.0}{:>12.0}{ratio:>8.3}{kept:>12}", load.name(), count.bare, count.glidepath)?;
         if before.is_none_or(|before| ratio > before * TOLERANCE) {
             worse.push(load.name());
