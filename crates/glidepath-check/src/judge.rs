@@ -35,7 +35,11 @@ pub(crate) fn judge(case: &Case, played: &Played, control: &Played) -> Judgement
     };
     let rate = rate(seen, case.wants, case.bound);
     let outcomes = count(seen);
-    let as_stated = without.iter().all(|seen| case.control.contains(&seen.outcome)) && !without.is_empty();
+    // A server that closes behind each answer says so without the signal, too.
+    let takes_both = [case.wants, case.control].iter().all(|outcomes| outcomes.contains(&Outcome::Answered))
+        && case.wants.contains(&Outcome::ToldClose);
+    let is_stated = |outcome| case.control.contains(&outcome) || (takes_both && outcome == Outcome::ToldClose);
+    let as_stated = without.iter().all(|seen| is_stated(seen.outcome)) && !without.is_empty();
     let (verdict, reason) = if !as_stated {
         let wanted: Vec<_> = case.control.iter().map(ToString::to_string).collect();
         let got = words(without, case.control);
@@ -85,6 +89,15 @@ mod tests {
 
     fn verdict(played: &[Outcome], control: &[Outcome]) -> Verdict {
         judge(&CASE, &saw(played), &saw(control)).verdict
+    }
+
+    #[test]
+    fn a_server_that_closes_behind_each_answer_is_judged_where_that_makes_no_difference() {
+        const EITHER: Case = CASE.wants(&[Outcome::Answered, Outcome::ToldClose]);
+        let control = saw(&[Outcome::ToldClose]);
+        assert_eq!(judge(&EITHER, &saw(&[Outcome::ToldClose]), &control).verdict, Verdict::Pass);
+        assert_eq!(judge(&EITHER, &saw(&[Outcome::Lost]), &control).verdict, Verdict::Fail);
+        assert_eq!(judge(&CASE, &saw(&[Outcome::ToldClose]), &control).verdict, Verdict::Invalid);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use glidepath_check::page::page;
 use glidepath_check::suite::{self, Progress, RunError};
 use glidepath_check::{StartError, Unfit, adopt_orphans, exit_code, explain, interrupt, show};
 use indicatif::{ProgressBar, ProgressStyle};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use cli::{Check, Cli, Task};
@@ -167,8 +167,11 @@ fn width() -> usize {
 }
 
 /// Nothing is left running, also when the check itself is ended.
+///
+/// What is caught here is at its default in the servers, also where this process was started with it ignored, as scripts
+/// do in the background (execve(2)).
 fn end_on_signals() {
-    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT]) else { return };
     thread::spawn(move || {
         for _ in &mut signals {
             interrupt();

@@ -77,6 +77,15 @@ impl<'a> Stage<'a> {
         self.seen.push(seen);
     }
 
+    /// One more outcome of something that the deadline was to cut. Where it did not, how a cut looks can't be told.
+    pub(crate) fn saw_cut(&mut self, seen: Seen) -> Script {
+        if !self.is_control() && matches!(seen.outcome, Outcome::Open | Outcome::Hung) {
+            return Err(Trouble::Skip("the deadline cuts nothing, which end/stream is about".into()));
+        }
+        self.saw(seen);
+        Ok(())
+    }
+
     /// How each of these connections ends, on which nothing is asked. All are watched at once: none is late because another was
     /// waited for.
     pub(crate) fn all_end_by(&mut self, clients: &mut [Client], bound: Duration) {

@@ -67,6 +67,11 @@ pub fn certificate() -> anyhow::Result<(String, String)> {
 
 /// The contract's paths, but for `/task`: none of these servers knows of tasks.
 pub fn router() -> Router {
+    router_without_upgrades().route("/ws", any(echo_messages))
+}
+
+/// The same without `/ws`, for a server that does not hand a connection over: 101 would be a word that it can't keep.
+pub fn router_without_upgrades() -> Router {
     Router::new()
         .route("/", get(|| async { "ok" }))
         .route("/sleep", get(sleep_a_while))
@@ -74,7 +79,6 @@ pub fn router() -> Router {
         .route("/stream", get(stream_chunks))
         .route("/sse", get(events))
         .route("/echo", post(count_body))
-        .route("/ws", any(echo_messages))
         .route("/panic", get(panics))
 }
 

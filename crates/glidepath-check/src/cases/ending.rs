@@ -151,8 +151,7 @@ const CASES: &[Case] = &[
             s.signal()?;
             let bound = if s.is_control() { BEYOND } else { s.deadline() + MARGIN };
             let (seen, _) = client.flows(&head, s.zero() + bound);
-            s.saw(seen);
-            Ok(())
+            s.saw_cut(seen)
         }),
     Case::should("end/cut-visibly-http10", "END-2", VISIBLY)
         .expects("over HTTP/1.0, whose answers end with the connection, a stream that is cut ends with RST")
@@ -166,8 +165,7 @@ const CASES: &[Case] = &[
             s.signal()?;
             let bound = if s.is_control() { BEYOND } else { s.deadline() + MARGIN };
             let (seen, _) = client.flows(&head, s.zero() + bound);
-            s.saw(seen);
-            Ok(())
+            s.saw_cut(seen)
         }),
     Case::must("end/cut-visibly-http2", "END-2", VISIBLY)
         .expects("over HTTP/2, a stream that the deadline of 1 s cuts has no END_STREAM")
@@ -183,8 +181,7 @@ const CASES: &[Case] = &[
             s.signal()?;
             client.until(if s.is_control() { BEYOND } else { s.deadline() + MARGIN }, |client| client.is_done(id));
             let fate = client.became(client.fate(id, None));
-            s.saw(fate);
-            Ok(())
+            s.saw_cut(fate)
         }),
     Case::should("end/exit-0", "END-3", CODE)
         .expects("when all work was finished, the exit code is 0")

@@ -30,7 +30,7 @@ const CASES: &[Case] = &[
     Case::must("req/long", "REQ-11", "nothing is cancelled before the deadline")
         .expects("a request that takes 4 s is answered, in a grace period of 10 s")
         .since("reports and uploads take seconds; a grace period that is not granted is none")
-        .needs(&[Need::AnySlow])
+        .needs(&[Need::AnySlow, Need::AnyGrace])
         .grace(10.0)
         .wants(&[Answered, ToldClose])
         .control(&[Answered])
@@ -401,10 +401,12 @@ fn ends_within(client: &mut Client, milliseconds: u64) -> Seen {
 
 /// Each client asks again as soon as it is answered, from half a second before the signal until something else comes.
 fn back_to_back(s: &mut Stage<'_>, clients: usize) -> Script {
-    let mut clients = s.many_at_rest(clients)?;
+    let clients = s.many_at_rest(clients)?;
     let stage = &*s;
     let (fates, signal) = std::thread::scope(|scope| {
-        let clients: Vec<_> = clients.iter_mut().map(|client| scope.spawn(|| until_told(stage, client))).collect();
+        // Who was told closes at once (RFC 9112, section 9.6): a server may wait for that.
+        let clients: Vec<_> =
+            clients.into_iter().map(|mut client| scope.spawn(move || until_told(stage, &mut client))).collect();
         stage.pause(ms(500));
         let signal = stage.signal();
         let fates: Vec<_> = clients.into_iter().filter_map(|client| client.join().ok()).collect();

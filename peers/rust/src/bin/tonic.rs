@@ -7,7 +7,7 @@ use tonic::transport::Server;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let settings = Settings::from_env()?;
-    let server = Server::builder().accept_http1(true).add_routes(Routes::from(peers::router()));
+    let server = Server::builder().accept_http1(true).add_routes(Routes::from(peers::router_without_upgrades()));
     if !settings.best {
         return Ok(server.serve(settings.address).await?);
     }
