@@ -120,6 +120,13 @@ pub(crate) const PROMISES: &[Promise] = &[
         solved: "Go removes it when the listener is closed (UnixListener.SetUnlinkOnClose); others unlink before they bind.",
     },
     Promise {
+        id: "LIS-10",
+        says: "a unix socket's path is kept when the socket was handed on or inherited",
+        source: "unix(7); systemd.socket(5), RemoveOnStop=",
+        seen: "After a restart the proxy finds no socket, though somebody listens.",
+        solved: "Go's UnixListener.SetUnlinkOnClose(false), which tableflip sets before it hands a listener on.",
+    },
+    Promise {
         id: "LIS-8",
         says: "out of file descriptors: no spin, a log line, work in flight goes on, the drain is not held",
         source: "accept(2), EMFILE and ENFILE",
@@ -349,6 +356,13 @@ pub(crate) const PROMISES: &[Promise] = &[
         source: "RFC 9110, section 15.6.4; RFC 6455, section 4.2.2",
         seen: "A client that reconnects at once meets a reset and backs off for long.",
         solved: "503 with close, so that it goes elsewhere at once.",
+    },
+    Promise {
+        id: "WS-6",
+        says: "as WS-1, with 1012 when the end is a restart",
+        source: "IANA, WebSocket Close Code Number Registry: 1012, Service Restart",
+        seen: "The client takes it for an end, and waits longer than it has to.",
+        solved: "No server that was tried says it by itself.",
     },
     Promise {
         id: "SSE-1",

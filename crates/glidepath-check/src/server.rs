@@ -394,6 +394,13 @@ impl Server {
         let _gone = kill_process_group(self.pid, Signal::CONT);
     }
 
+    /// Who is there of those that it has started, once it has ended itself: in a restart, who goes on for it.
+    pub(crate) fn left_behind(&self) -> Vec<Pid> {
+        let mut left = left_behind(&self.mark, self.pid);
+        left.retain(|pid| *pid != self.pid && !is_dead(*pid));
+        left
+    }
+
     pub(crate) fn ended(&self) -> Option<Exit> {
         *self.ended.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -471,6 +478,12 @@ fn left_behind(mark: &str, group: Pid) -> Vec<Pid> {
         is_child && (in_group || is_marked())
     });
     ours.filter_map(Pid::from_raw).collect()
+}
+
+/// Ended, and not reaped yet.
+fn is_dead(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit(") ").next().is_none_or(|rest| rest.starts_with(['Z', 'X']))
 }
 
 fn next_mark() -> String {

@@ -171,6 +171,65 @@ pub fn content_type(input: &[u8]) {
     }
 }
 
+/// What the variables of an inherited listener say is what a plain reading of them says: four lines are the four variables,
+/// of which an empty one is not set; the process is 7.
+#[cfg(unix)]
+pub fn inherited_listeners(input: &[u8]) {
+    use std::os::unix::ffi::OsStringExt;
+
+    use crate::inherited::Variables;
+    const OWN: u32 = 7;
+    let mut lines = input.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).chain(std::iter::repeat(Vec::new()));
+    let mut next = || lines.next().filter(|line| !line.is_empty());
+    let [pid, fds, names, restart] = [next(), next(), next(), next()];
+    let os = |value: &Option<Vec<u8>>| value.clone().map(std::ffi::OsString::from_vec);
+    let variables = Variables { pid: os(&pid), fds: os(&fds), names: os(&names), restart: os(&restart) };
+    let parsed = variables.parse(OWN);
+
+    let digits =
+        |value: &[u8]| value.iter().all(u8::is_ascii_digit).then(|| String::from_utf8_lossy(value).into_owned());
+    let small = |value: &[u8]| digits(value)?.parse::<u32>().ok();
+    let (Some(pid), Some(fds)) = (pid, fds) else { return assert_eq!(parsed, Ok(None)) };
+    match small(&pid) {
+        None => assert!(parsed.is_err(), "{variables:?}"),
+        Some(pid) if pid != OWN => assert_eq!(parsed, Ok(None)),
+        Some(_) => {
+            let count = small(&fds).filter(|count| *count <= 4096);
+            let named = names
+                .as_ref()
+                .map(|names| (std::str::from_utf8(names).is_ok(), names.split(|byte| *byte == b':').count()));
+            let names_fit = count.is_some_and(|count| {
+                named.is_none_or(|(is_text, found)| is_text && (count == 0 || found == count as usize))
+            });
+            let channel = restart.as_deref().map(small);
+            let channel_fits = count.is_some_and(|count| channel.is_none_or(|channel| channel == Some(3 + count)));
+            assert_eq!(parsed.is_ok(), names_fit && channel_fits, "{variables:?}: {parsed:?}");
+            if let Ok(passed) = parsed {
+                let passed = passed.expect("it is for this process");
+                assert_eq!(Some(passed.names.len()), count.map(|count| count as usize));
+                assert_eq!(passed.is_restart, restart.is_some());
+                if let Some(names) = names.filter(|_| count != Some(0)) {
+                    assert_eq!(passed.names.join(":").as_bytes(), names);
+                }
+            }
+        }
+    }
+}
+
+/// What two processes of a restart say to each other is understood as it was said, and nothing else is.
+pub fn restart_words(input: &[u8]) {
+    use crate::handover::Said;
+    let Ok(line) = std::str::from_utf8(input) else { return };
+    if let Some(said) = Said::parse(line) {
+        let again = said.to_string();
+        assert_eq!(Said::parse(&again).as_ref(), Some(&said), "{line:?}");
+        let places =
+            |line: &str| line.split(' ').skip(1).map(|place| place.parse().ok()).collect::<Option<Vec<usize>>>();
+        assert_eq!(places(&again), if said.took.is_some() { places(line) } else { Some(Vec::new()) }, "{line:?}");
+        assert!(line.starts_with(again.split(' ').next().unwrap_or_default()), "{line:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -211,6 +270,17 @@ mod tests {
     #[test]
     fn the_corpus_of_event_stream_holds() {
         replay("event_stream", super::event_stream);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_corpus_of_inherited_listeners_holds() {
+        replay("inherited_listeners", super::inherited_listeners);
+    }
+
+    #[test]
+    fn the_corpus_of_restart_words_holds() {
+        replay("restart_words", super::restart_words);
     }
 
     #[test]

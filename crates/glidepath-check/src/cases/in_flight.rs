@@ -417,7 +417,7 @@ fn back_to_back(s: &mut Stage<'_>, clients: usize) -> Script {
     Ok(())
 }
 
-fn until_told(s: &Stage<'_>, client: &mut Client) -> Seen {
+pub(super) fn until_told(s: &Stage<'_>, client: &mut Client) -> Seen {
     let bound = if s.is_control() { ms(500) } else { PATIENCE };
     loop {
         // A client that looks before it sends sees an end that has come, and has lost nothing.

@@ -235,7 +235,7 @@ pub(super) fn work(s: &Stage<'_>) -> Result<Client, Trouble> {
 }
 
 /// Connections that the server, which stands still, has not accepted.
-fn in_the_queue(s: &Stage<'_>, count: usize) -> Result<Vec<Client>, Trouble> {
+pub(super) fn in_the_queue(s: &Stage<'_>, count: usize) -> Result<Vec<Client>, Trouble> {
     if matches!(s.server.address, Address::Tls(_)) {
         return Err(Trouble::Skip("over TLS nothing can be asked of a server that stands still".into()));
     }

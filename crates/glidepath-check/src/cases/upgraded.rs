@@ -260,7 +260,7 @@ fn events(s: &crate::stage::Stage<'_>) -> Result<(Seen, Vec<u8>), Trouble> {
 }
 
 /// A WebSocket on which a message came back.
-fn open_and_tried(s: &crate::stage::Stage<'_>) -> Result<WebSocket, Trouble> {
+pub(super) fn open_and_tried(s: &crate::stage::Stage<'_>) -> Result<WebSocket, Trouble> {
     let mut socket = s.websocket()?;
     socket.say("hello");
     // Whether it echoes is its own affair: it has been upgraded.

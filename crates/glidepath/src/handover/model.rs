@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use stateright::{Checker, Model, Property};
 
-use super::{After, Before, Command, Event, Handover, Word};
+use super::{After, Before, Command, Event, Handover, Reason, Word};
 
 /// What may happen, and how often.
 struct Chain {
@@ -30,6 +30,8 @@ struct Process {
     accepts: bool,
     has_accepted: bool,
     told: bool,
+    /// Why it has given up its child.
+    reason: Option<Reason>,
     /// Callers that wait for an answer.
     asked: u8,
 }
@@ -46,6 +48,7 @@ impl Process {
             accepts: false,
             has_accepted: false,
             told: false,
+            reason: None,
             asked: 0,
         }
     }
@@ -70,6 +73,7 @@ struct World {
     /// Somebody who accepted crashed or was told to end.
     harmed: bool,
     killed_unasked: bool,
+    killed_though_told: bool,
     refused: bool,
 }
 
@@ -104,6 +108,7 @@ impl Model for Chain {
             given_up: 0,
             harmed: false,
             killed_unasked: false,
+            killed_though_told: false,
             refused: false,
         }]
     }
@@ -153,6 +158,9 @@ impl Model for Chain {
             }),
             Property::<Self>::always("at most two are there", |_, world| world.alive().count() <= 2),
             Property::<Self>::always("who is given up untold has accepted nothing", |_, world| !world.killed_unasked),
+            Property::<Self>::always("who was told to go is ended only if it is too slow", |_, world| {
+                !world.killed_though_told
+            }),
             Property::<Self>::always("whoever can't go on is settled", |chain, world| {
                 world.is_settled() || !chain.next_states(world).is_empty()
             }),
@@ -214,9 +222,11 @@ impl World {
             }
             Action::TimeUp(i) => self.step(i, Event::TimeUp),
             Action::Kills(i) => {
+                let too_slow = self.processes[i].reason == Some(Reason::TimeUp);
                 if let Some(child) = self.processes[i].child.take() {
                     let child = &mut self.processes[child];
                     self.killed_unasked |= child.alive && child.has_accepted && !child.told;
+                    self.killed_though_told |= child.alive && child.told && !too_slow;
                     child.dies();
                 }
                 self.given_up += 1;
@@ -260,7 +270,7 @@ impl World {
                     }
                 }
                 // `Action::Kills` does it.
-                Command::GiveUp(_) => {}
+                Command::GiveUp(reason) => process.reason = Some(reason),
                 Command::HandOn => {
                     process.accepts = false;
                     process.asked = 0;
@@ -293,6 +303,8 @@ fn check(chain: Chain) -> usize {
 #[test]
 fn ho_2_no_crash_at_any_step_leaves_nobody_who_accepts() {
     let states = check(Chain { asks: 3, crashes: 2, stops: 1, slow: true });
+    // Where nobody is ever too slow, nothing else may be left to the time that is up.
+    check(Chain { asks: 3, crashes: 2, stops: 1, slow: false });
     #[expect(clippy::disallowed_macros, reason = "for people who run it with --nocapture")]
     {
         println!("{states} states");

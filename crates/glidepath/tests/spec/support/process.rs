@@ -354,6 +354,19 @@ impl Process {
         self.next(pid)
     }
 
+    /// One that took over, and that the test did not come to: since its parent has ended it is our child.
+    fn end_the_next(&self) {
+        let reports = self.stdout.so_far();
+        let last = reports.lines().filter(|line| line.starts_with('{')).nth(self.reports);
+        let report = last.and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok()).unwrap_or_default();
+        let next = report["successor"].as_i64().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        if let Some(next) = next.filter(|next| waitid(WaitId::Pid(*next), options).is_ok()) {
+            let _ended = kill_process(next, Signal::KILL);
+            let _reaped = waitpid(Some(next), WaitOptions::empty());
+        }
+    }
+
     /// The processes that it has started and that run.
     pub(crate) fn children(&self) -> Vec<Pid> {
         children_of(self.started_pid)
@@ -381,6 +394,7 @@ impl Drop for Process {
                 let _ended = kill_process(child, Signal::KILL);
                 let _reaped = waitpid(Some(child), WaitOptions::empty());
             }
+            self.end_the_next();
         }
         if thread::panicking() {
             eprintln!("--- the process, {:?} after its start", self.started.elapsed());
