@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use http::{Method, Uri};
+use http::Method;
+use http::uri::PathAndQuery;
 use slab::Slab;
 
 use super::registry::{Ended, Registry, Stage};
@@ -131,10 +132,9 @@ struct Inner {
 #[derive(Debug)]
 struct Request {
     method: Method,
-    uri: Uri,
+    /// All that is kept of the URI: each part of it costs as much again.
+    path: Option<PathAndQuery>,
     since: u64,
-    /// The app is done with it; on HTTP/1 it stays until its last byte is with the kernel.
-    done: bool,
     /// The app has taken its stream over (HTTP/2).
     upgraded: bool,
     /// Wakes whoever polls it, where that is not the connection's task (HTTP/2).
@@ -144,7 +144,7 @@ struct Request {
 impl Request {
     /// Without the query, which may hold secrets.
     fn name(&self) -> String {
-        format!("{} {}", self.method, self.uri.path())
+        format!("{} {}", self.method, self.path.as_ref().map_or("", PathAndQuery::path))
     }
 
     fn running(&self, now: u64) -> Running {
@@ -255,12 +255,11 @@ impl Entry {
         }
         let late = self.stage() >= Stage::TurnAway;
         let mut inner = lock(&self.inner);
-        let Inner { requests, count, .. } = &mut *inner;
-        requests.retain(|_, request| {
-            count.answered += u64::from(request.done);
-            count.answered_late += u64::from(request.done && late);
-            !request.done
-        });
+        // On HTTP/1 a request begins when the app is done with the one before: here it is done with all.
+        let answered = inner.requests.len() as u64;
+        inner.requests.clear();
+        inner.count.answered += answered;
+        inner.count.answered_late += if late { answered } else { 0 };
         drop(inner);
         self.set_state(State::Idle);
         true
@@ -407,9 +406,8 @@ impl Entry {
         self.asked.store(since, Relaxed);
         let request = Request {
             method: request.method().clone(),
-            uri: request.uri().clone(),
+            path: request.uri().path_and_query().cloned(),
             since,
-            done: false,
             upgraded: false,
             waker: None,
         };
@@ -506,10 +504,7 @@ impl Inner {
     /// Gives the request if it was cut.
     fn end(&mut self, key: usize, outcome: RequestEnd, http1: bool, stage: Stage) -> Option<Request> {
         if outcome == RequestEnd::Answered && http1 {
-            // Counted when it is flushed.
-            if let Some(request) = self.requests.get_mut(key) {
-                request.done = true;
-            }
+            // It stays until its last byte is with the kernel, and is counted then.
             return None;
         }
         let request = self.requests.try_remove(key)?;
