@@ -62,6 +62,7 @@ impl State {
         Self::ALL[self as usize].1
     }
 
+    #[inline]
     fn from_u8(byte: u8) -> Self {
         Self::ALL[usize::from(byte)].0
     }
@@ -187,10 +188,12 @@ impl Entry {
         self.head_size
     }
 
+    #[inline]
     pub(crate) fn stage(&self) -> Stage {
         self.registry.stage()
     }
 
+    #[inline]
     pub(crate) fn state(&self) -> State {
         State::from_u8(self.state.load(Relaxed))
     }
@@ -205,6 +208,7 @@ impl Entry {
         Duration::from_millis(coarse_millis().saturating_sub(self.since.load(Relaxed)))
     }
 
+    #[inline]
     pub(crate) fn since(&self) -> u64 {
         self.since.load(Relaxed)
     }
@@ -271,6 +275,7 @@ impl Entry {
     }
 
     /// Whether what comes next on the socket may still be of the last request's body.
+    #[inline]
     pub(crate) fn is_body_open(&self) -> bool {
         self.body_open.load(Relaxed)
     }
@@ -288,6 +293,7 @@ impl Entry {
     }
 
     /// Takes what the sweep asked for.
+    #[inline]
     pub(crate) fn take_nudge(&self) -> Nudge {
         if self.nudge.load(Relaxed) == Nudge::Nothing as u8 {
             return Nudge::Nothing;

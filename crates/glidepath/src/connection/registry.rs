@@ -108,6 +108,7 @@ impl Registry {
         self.drain_began.load(Relaxed)
     }
 
+    #[inline]
     pub(crate) fn stage(&self) -> Stage {
         Stage::from_u8(self.stage.load(Relaxed))
     }
