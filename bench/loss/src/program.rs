@@ -129,12 +129,13 @@ fn peer(file: &Path, by_default: bool) -> anyhow::Result<Program> {
     let variant = if by_default { peer.defaults.or(peer.best) } else { peer.best.or(peer.defaults) };
     let variant = variant.context("has neither [best] nor [defaults]")?;
     let title = peer.title.unwrap_or(peer.name);
+    let env = variant.env.iter().map(|(name, value)| (name.clone(), places.fill(value))).collect();
     // One that isn't built says so when it is started, and better.
-    let version = peer.version.and_then(|command| version(&places.all(&command)));
+    let version = peer.version.and_then(|command| version(&places.all(&command), &env));
     Ok(Program {
         name: version.map_or_else(|| title.clone(), |version| format!("{title} {version}")),
         command: places.all(&variant.run),
-        env: variant.env.iter().map(|(name, value)| (name.clone(), places.fill(value))).collect(),
+        env,
         stop: match variant.stop {
             PeerStop::Command(command) => Stop::Command(places.all(&command)),
             PeerStop::Signal(name) => Stop::Signal(signal(&name)?),
@@ -160,8 +161,11 @@ fn signal(name: &str) -> anyhow::Result<Signal> {
 }
 
 /// What it prints first of the form 1.2 or 1.2.3.
-fn version(command: &[OsString]) -> Option<String> {
-    let said = Command::new(command.first()?).args(&command[1..]).output().ok()?;
+fn version(command: &[OsString], env: &BTreeMap<String, String>) -> Option<String> {
+    let said = Command::new(command.first()?).args(&command[1..]).envs(env).output().ok()?;
+    if !said.status.success() {
+        return None;
+    }
     // Some tell it on standard error.
     first_version(&String::from_utf8_lossy(&[said.stdout, said.stderr].concat()))
 }

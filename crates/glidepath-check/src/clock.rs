@@ -20,6 +20,13 @@ pub(crate) fn since(then: Instant) -> Duration {
     now().saturating_duration_since(then)
 }
 
+/// How long some task or other has waited for a processor so far, since the machine is up. None where the kernel does not tell.
+pub(crate) fn waited_for_processors() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/pressure/cpu").ok()?;
+    let total = text.lines().next()?.strip_prefix("some ")?.split(' ').find_map(|part| part.strip_prefix("total="))?;
+    total.parse().ok().map(Duration::from_micros)
+}
+
 /// Looks again and again until it is so. False when it was not, in all that time.
 pub(crate) fn wait_until(bound: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     let end = now() + bound;

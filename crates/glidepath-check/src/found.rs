@@ -93,8 +93,27 @@ impl Findings {
     pub(crate) fn look(settings: &Settings) -> Result<Self, Unfit> {
         let mut findings = Findings::default();
         let server = Server::start(settings, &Start::default(), &Recorder::new(false))?;
-        let ask = Ask { settings, server: &server };
-        findings.quick_length = ask.quick()?;
+        findings.quick_length = Ask { settings, server: &server }.quick()?;
+        scope(|scope| {
+            // Where ports are free to choose, other servers are asked at the same time.
+            let others = settings.port.is_none().then(|| scope.spawn(|| look_at_others(settings)));
+            findings.look_at(Ask { settings, server: &server });
+            drop(server);
+            let others = match others {
+                Some(thread) => thread.join().unwrap_or_default(),
+                None => look_at_others(settings),
+            };
+            for (need, probe) in others {
+                findings.note(need, probe);
+            }
+        });
+        findings.conclude(settings);
+        Ok(findings)
+    }
+
+    /// All that one server tells.
+    fn look_at(&mut self, ask: Ask<'_>) {
+        let Ask { settings, server } = ask;
         scope(|scope| {
             let slow = scope.spawn(|| ask.takes(Work::Slow));
             let stream = scope.spawn(|| ask.stream());
@@ -104,64 +123,39 @@ impl Findings {
             let task = scope.spawn(|| ask.task());
             let http2 = scope.spawn(|| ask.http2(&server.address));
             let (stream, length) = split(joined(stream));
-            findings.stream_length = length;
-            findings.note(Need::Stream, stream);
-            findings.note(Need::Slow, joined(slow));
-            findings.note(Need::Sse, joined(sse));
-            findings.note(Need::Upload, joined(upload));
-            findings.note(Need::Ws, joined(ws));
-            findings.note(Need::Task, joined(task));
-            findings.note(Need::Http2, joined(http2));
+            self.stream_length = length;
+            self.note(Need::Stream, stream);
+            self.note(Need::Slow, joined(slow));
+            self.note(Need::Sse, joined(sse));
+            self.note(Need::Upload, joined(upload));
+            self.note(Need::Ws, joined(ws));
+            self.note(Need::Task, joined(task));
+            self.note(Need::Http2, joined(http2));
         });
         // These take the whole server's time, or may harm it.
         let (big, length) = split(ask.big());
-        findings.big_length = length;
-        findings.note(Need::Big, big);
-        findings.note(Need::Block, ask.takes(Work::Block));
-        findings.note(Need::Panic, ask.panics());
+        self.big_length = length;
+        self.note(Need::Big, big);
+        self.note(Need::Block, ask.takes(Work::Block));
+        self.note(Need::Panic, ask.panics());
         for (any, need, work) in
             [(Need::AnySlow, Need::Slow, Work::Slow), (Need::AnyStream, Need::Stream, Work::Stream)]
         {
-            let probe = match findings.lacks(need) {
+            let probe = match self.lacks(need) {
                 Some(why) => Err(why),
                 None if settings.can_wait(work) => Ok("its path takes {ms}".to_owned()),
                 None => Err("its path does not take {ms}".to_owned()),
             };
-            findings.note(any, probe);
+            self.note(any, probe);
         }
         if settings.tls == Tls::Main {
-            findings.note(Need::Tls, Ok("all of it speaks TLS".to_owned()));
-            findings.note(Need::TlsHttp2, ask.http2(&server.address));
+            self.note(Need::Tls, Ok("all of it speaks TLS".to_owned()));
+            self.note(Need::TlsHttp2, ask.http2(&server.address));
         }
-        drop(server);
-        findings.look_further(settings);
-        Ok(findings)
     }
 
-    /// Each of these is a server of its own.
-    fn look_further(&mut self, settings: &Settings) {
-        let probes: [(Need, Look); 6] = [
-            (Need::Tls, has_tls),
-            (Need::TlsHttp2, has_tls_http2),
-            (Need::Unix, has_unix),
-            (Need::Admin, has_admin),
-            (Need::LameDuck, has_lame_duck),
-            (Need::Restart, has_restart),
-        ];
-        let wanted: Vec<_> = probes.into_iter().filter(|(need, _)| !self.offers.contains_key(need)).collect();
-        if settings.port.is_some() {
-            for (need, probe) in wanted {
-                self.note(need, probe(settings));
-            }
-        } else {
-            scope(|scope| {
-                let probes: Vec<_> =
-                    wanted.iter().map(|(need, probe)| (*need, scope.spawn(|| probe(settings)))).collect();
-                for (need, probe) in probes {
-                    self.note(need, joined(probe));
-                }
-            });
-        }
+    /// What follows from all that was seen, and from what was told.
+    fn conclude(&mut self, settings: &Settings) {
         if self.lacks(Need::Http2).is_some() && self.lacks(Need::TlsHttp2).is_none() {
             self.http2_over_tls = true;
             self.note(Need::Http2, Ok("chosen by ALPN".to_owned()));
@@ -180,6 +174,27 @@ impl Findings {
         self.note(Need::Grace, known);
         self.note(Need::AnyGrace, any);
     }
+}
+
+/// Each of these is a server of its own.
+fn look_at_others(settings: &Settings) -> Vec<(Need, Probe)> {
+    let probes: [(Need, Look); 6] = [
+        (Need::Tls, has_tls),
+        (Need::TlsHttp2, has_tls_http2),
+        (Need::Unix, has_unix),
+        (Need::Admin, has_admin),
+        (Need::LameDuck, has_lame_duck),
+        (Need::Restart, has_restart),
+    ];
+    let is_known = |need: Need| settings.tls == Tls::Main && matches!(need, Need::Tls | Need::TlsHttp2);
+    let wanted = probes.into_iter().filter(|(need, _)| !is_known(*need));
+    if settings.port.is_some() {
+        return wanted.map(|(need, probe)| (need, probe(settings))).collect();
+    }
+    scope(|scope| {
+        let probes: Vec<_> = wanted.map(|(need, probe)| (need, scope.spawn(move || probe(settings)))).collect();
+        probes.into_iter().map(|(need, probe)| (need, joined(probe))).collect()
+    })
 }
 
 fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T, String>>) -> Result<T, String> {

@@ -261,6 +261,7 @@ pub struct Lane {
     /// In the order of time.
     pub events: Vec<Event>,
     /// Events that are not among them: of hundreds, the first and the last are kept.
+    #[serde(default)] // runs were written before it was there
     pub events_left_out: u32,
 }
 
@@ -451,6 +452,13 @@ mod tests {
         }
         let file = std::fs::read_to_string(path).expect("the file is there");
         assert!(file == schema, "schema.json is stale: UPDATE_SCHEMA=1 cargo test -p glidepath-check --lib schema");
+    }
+
+    #[test]
+    fn runs_of_the_first_version_can_be_read() {
+        let lane = r#"{"name": "client 1", "protocol": "h2", "events": []}"#;
+        let lane: Lane = serde_json::from_str(lane).expect("it did not say how many events it leaves out");
+        assert_eq!(lane.events_left_out, 0);
     }
 
     #[test]

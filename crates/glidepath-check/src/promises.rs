@@ -43,6 +43,13 @@ pub(crate) const PROMISES: &[Promise] = &[
         solved: "uvicorn forces its end on a second SIGINT; Go programs restore the default action by calling stop() of signal.NotifyContext.",
     },
     Promise {
+        id: "SIG-5",
+        says: "SIGQUIT: print what is running (every request with method, path and age; every connection by state; every task by name and age), then end with 131, at once. Query strings and headers are not printed",
+        source: "signal(7): the default action of SIGQUIT ends the process with a dump; termios(3): Ctrl-\\ sends it. Where it means something else by design (a graceful end in nginx, a thread dump without an end in Java), that is no fault, and why this is SHOULD",
+        seen: "Somebody kills a server that hangs, and nobody learns what it hung in.",
+        solved: "Go prints the stack of every goroutine and exits with 2; Java prints its threads and goes on; a server can print its own requests, which says more than stacks.",
+    },
+    Promise {
         id: "SIG-6",
         says: "SIGHUP ignored at start (nohup) stays ignored; else, where restart is not on, it drains",
         source: "nohup(1): the command runs on with SIGHUP ignored",
@@ -267,6 +274,13 @@ pub(crate) const PROMISES: &[Promise] = &[
         solved: "Everything that a client can stall has a bound, and the drain has one over all.",
     },
     Promise {
+        id: "SLOW-3",
+        says: "limits on by default: head timeout, head size, keep-alive idle timeout, accept back-off; each a setting",
+        source: "RFC 6585, section 5 (431); RFC 9110, section 15.5; CWE-770",
+        seen: "One client sends headers for ever, and the server grows until it is killed.",
+        solved: "Node takes 16 KiB of head, nginx 32 KiB, Go 1 MiB; each answers 431 or 400, and closes.",
+    },
+    Promise {
         id: "H2-1",
         says: "GOAWAY(2^31-1), one round trip (PING), GOAWAY(last id), streams up to it finish, FIN",
         source: "RFC 9113, section 6.8: SHOULD send GOAWAY with 2^31-1, then after a round trip another with the last stream",
@@ -314,6 +328,13 @@ pub(crate) const PROMISES: &[Promise] = &[
         source: "RFC 6455, sections 5.5.1, 7.1.1 and 7.4.1",
         seen: "Browsers report code 1006, and chats show an error instead of reconnecting.",
         solved: "uvicorn sends Close 1012 at its end; with Node's ws it is left to the user, who walks over server.clients.",
+    },
+    Promise {
+        id: "WS-2",
+        says: "a handler can say goodbye itself first; one that does nothing is closed for it, with any WebSocket library behind hyper's upgrade",
+        source: "RFC 6455, section 7.3: servers may close whenever they like; no library does so by itself",
+        seen: "Each handler has to know of the end, and the one that was forgotten cuts its clients without a word.",
+        solved: "The server keeps a list of its sockets and closes them: uvicorn does, for all handlers.",
     },
     Promise {
         id: "WS-3",

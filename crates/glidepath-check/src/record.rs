@@ -9,7 +9,7 @@ use crate::model::{Band, Event, EventKind, Exit, Lane, Mark, Outcome, Timeline};
 use crate::seen::{Seen, words};
 
 /// So many lanes are kept of a crowd; those whose outcome is not the common one come first.
-const LANES: usize = 16;
+const LANES: usize = 10;
 /// A crowd larger than this is not even written down.
 const CROWD: usize = 400;
 /// Of a long conversation, so many events of its beginning and of its end are kept.
@@ -317,7 +317,7 @@ mod tests {
             pen.outcome(if number == 77 { Outcome::Reset } else { Outcome::Answered });
         }
         let timeline = recorder.timeline();
-        assert_eq!((timeline.lanes.len(), timeline.lanes_left_out), (LANES, 84));
+        assert_eq!((timeline.lanes.len(), timeline.lanes_left_out), (LANES, 90));
         assert!(timeline.lanes.iter().any(|lane| lane.name == "client 78"));
     }
 

@@ -12,7 +12,8 @@ use std::thread;
 use std::time::Instant;
 
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, set_child_subreaper, waitid,
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, prlimit,
+    set_child_subreaper, waitid,
 };
 use thiserror::Error;
 
@@ -404,7 +405,23 @@ impl Server {
 
     /// Whether it wrote such a line.
     pub(crate) fn said(&self, words: &str) -> bool {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|line| line.contains(words))
+        self.said_since(0, words)
+    }
+
+    /// So many lines it has written so far.
+    pub(crate) fn lines(&self) -> usize {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether such a line came after so many others.
+    pub(crate) fn said_since(&self, lines: usize, words: &str) -> bool {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().skip(lines).any(|line| line.contains(words))
+    }
+
+    /// The signal that comes would leave a file in the server's folder, where its limits let it.
+    pub(crate) fn leaves_no_core(&self) {
+        let none = Rlimit { current: Some(0), maximum: Some(0) };
+        let _gone = prlimit(Some(self.target), Resource::Core, none);
     }
 }
 

@@ -5,12 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread::scope;
+use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::case::{Case, Need};
 use crate::cases::SECTIONS;
-use crate::clock::{now, since};
+use crate::clock::{now, since, waited_for_processors};
 use crate::found::{Findings, Unfit, socket_path};
 use crate::judge::{Judgement, Played, judge};
 use crate::model::{self, Score, Timeline, Verdict};
@@ -237,14 +238,29 @@ fn cannot(settings: &Settings, found: &Findings, case: &Case) -> Option<String> 
 }
 
 /// A script that could not be played, as the machine was too busy or a port was taken, has said nothing: it gets two more turns.
+/// So does one that was not as wanted while nearly all the time somebody waited for a processor: bounds are for a machine that
+/// has one to give. What is wrong with a server is so in its last turn, too.
 fn act_again(settings: &Settings, found: &Findings, case: &Case, control: bool) -> (Played, Timeline) {
+    let wanted = if control { case.control } else { case.wants };
     for _ in 0..2 {
+        let (began, waited) = (now(), waited_for_processors());
         let (played, timeline) = act(settings, found, case, control);
-        if !matches!(played, Err(Trouble::Broken(_))) || is_interrupted() {
+        let again = match &played {
+            Err(Trouble::Broken(_)) => true,
+            Err(Trouble::Skip(_)) => false,
+            Ok(seen) => seen.iter().any(|seen| !wanted.contains(&seen.outcome)) && was_starved(since(began), waited),
+        };
+        if !again || is_interrupted() {
             return (played, timeline);
         }
     }
     act(settings, found, case, control)
+}
+
+/// Whether somebody waited for a processor in nine tenths of this time.
+fn was_starved(took: Duration, waited_before: Option<Duration>) -> bool {
+    let waited = waited_for_processors().zip(waited_before).map(|(after, before)| after.saturating_sub(before));
+    waited.is_some_and(|waited| waited > took.mul_f64(0.9))
 }
 
 /// The script once, on a server of its own.

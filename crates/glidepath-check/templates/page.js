@@ -39,6 +39,20 @@ for (const box of boxes) box.addEventListener('change', sift);
 one('open')?.addEventListener('click', () => { for (const it of cases) it.open = true; });
 one('close')?.addEventListener('click', () => { for (const it of cases) it.open = false; });
 
+// The shapes of the marks, in the lists too.
+for (const list of all('.list')) list.addEventListener('toggle', () => {
+  for (const cell of all('td[class]', list)) {
+    cell.insertAdjacentHTML('afterbegin', `<svg aria-hidden="true"><use href="#${cell.className}"/></svg>`);
+  }
+}, { once: true });
+
+// What a mark is called: in a list that is closed, browsers don't look for names.
+for (const mark of all('.lane a[aria-labelledby]')) {
+  const [when, who, what] = one(mark.getAttribute('aria-labelledby')).cells;
+  mark.setAttribute('aria-label', `${when.textContent}, ${who.textContent}: ${what.textContent}`);
+  mark.removeAttribute('aria-labelledby');
+}
+
 // One stop for Tab in each picture; from there arrows go from mark to mark.
 const marks = picture => all('.lane a', picture);
 for (const picture of all('.p')) marks(picture).forEach((mark, nth) => mark.setAttribute('tabindex', nth ? -1 : 0));
@@ -52,7 +66,7 @@ document.addEventListener('keydown', event => {
   const beside = step => {
     const other = lanes[lanes.indexOf(lane) + step];
     if (!other) return;
-    const left = it => it.querySelector('circle').getBoundingClientRect().left;
+    const left = it => it.querySelector('use').getBoundingClientRect().left;
     const away = it => Math.abs(left(it) - left(mark));
     return marks(other).reduce((best, it) => away(it) < away(best) ? it : best);
   };
@@ -67,25 +81,23 @@ document.addEventListener('keydown', event => {
   next.focus();
 });
 
-// What a mark stands for, beside it. The browser's own tip would say the half of it a second time.
+// What a mark stands for, beside it.
 const tip = one('tip');
 let leaving;
 const hide = () => { tip.hidden = true; };
 const show = mark => {
   clearTimeout(leaving);
-  const title = mark.querySelector('title');
-  if (title) { mark.setAttribute('aria-label', title.textContent); title.remove(); }
   const row = one(decodeURIComponent(mark.getAttribute('href').slice(1)));
   const what = document.createElement('span');
   const crowd = mark.querySelector('text');
-  what.textContent = crowd ? mark.getAttribute('aria-label') : row.cells[2].firstElementChild.nextSibling.textContent;
+  what.textContent = crowd ? mark.getAttribute('aria-label') : [...row.cells[2].childNodes].find(part => part.nodeType === Node.TEXT_NODE).textContent;
   const where = document.createElement('b');
   where.textContent = `${row.cells[0].textContent} · ${row.cells[1].textContent}`;
   tip.replaceChildren(...(crowd ? [what] : [where, what]));
   const bytes = row.querySelector('pre');
   if (bytes) tip.append(bytes.cloneNode(true));
   tip.hidden = false;
-  const box = mark.querySelector('circle').getBoundingClientRect();
+  const box = mark.querySelector('use').getBoundingClientRect();
   const most = document.documentElement.clientWidth - tip.offsetWidth - 8;
   const below = box.bottom + tip.offsetHeight + 8 < innerHeight;
   tip.style.left = scrollX + Math.max(8, Math.min(most, box.left - 12)) + 'px';

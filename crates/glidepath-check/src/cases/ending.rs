@@ -1,5 +1,7 @@
 //! Deadline and exit: when it ends whatever runs, how those who are cut see it, and what the exit code says.
 
+use std::time::Duration;
+
 use crate::case::{Case, Need, Section};
 use crate::clock::ms;
 use crate::model::Outcome::*;
@@ -13,6 +15,8 @@ pub(super) const SECTION: Section = Section { title: "Deadline, exit and report"
 const IN_TIME: &str = "the process ends within the grace period + 0.5 s, whatever runs";
 const KILLED: &str = "what ends later is killed by Kubernetes, Docker and systemd, without a word to anyone";
 const VISIBLY: &str = "one that is streaming is cut so that the client can see it was";
+/// How long a control is watched that would be cut after 1 s: whatever else ends it then is seen each time, and not in a race.
+const BEYOND: Duration = ms(1700);
 const CODE: &str = "exit code: 0 when all work finished, 3 when the deadline cut something";
 const GRACE_0: &str = "grace 0 ends at once and still says GOAWAY, close and 1001";
 const LONG_STREAM: (u64, u64) = (10_000, 50);
@@ -106,7 +110,7 @@ const CASES: &[Case] = &[
     .script(|s| {
         let mut client = s.busy(s.beyond_grace())?;
         s.signal()?;
-        let fate = client.answered(if s.is_control() { ms(1000) } else { s.deadline() + MARGIN });
+        let fate = client.answered(if s.is_control() { BEYOND } else { s.deadline() + MARGIN });
         s.saw(fate);
         Ok(())
     }),
@@ -120,7 +124,7 @@ const CASES: &[Case] = &[
         .script(|s| {
             let mut client = s.busy(s.beyond_grace())?;
             s.signal()?;
-            let answer = client.answer(if s.is_control() { ms(1000) } else { s.deadline() + MARGIN });
+            let answer = client.answer(if s.is_control() { BEYOND } else { s.deadline() + MARGIN });
             let seen = match &answer {
                 Ok(Answer { status: 503, close, .. }) => {
                     let retry = answer.as_ref().is_ok_and(|answer| answer.header("retry-after").is_some());
@@ -145,7 +149,7 @@ const CASES: &[Case] = &[
         .script(|s| {
             let (mut client, head) = long_stream(s, "HTTP/1.1")?;
             s.signal()?;
-            let bound = if s.is_control() { ms(1000) } else { s.deadline() + MARGIN };
+            let bound = if s.is_control() { BEYOND } else { s.deadline() + MARGIN };
             let (seen, _) = client.flows(&head, s.zero() + bound);
             s.saw(seen);
             Ok(())
@@ -160,7 +164,7 @@ const CASES: &[Case] = &[
         .script(|s| {
             let (mut client, head) = long_stream(s, "HTTP/1.0")?;
             s.signal()?;
-            let bound = if s.is_control() { ms(1000) } else { s.deadline() + MARGIN };
+            let bound = if s.is_control() { BEYOND } else { s.deadline() + MARGIN };
             let (seen, _) = client.flows(&head, s.zero() + bound);
             s.saw(seen);
             Ok(())
@@ -177,14 +181,14 @@ const CASES: &[Case] = &[
             let id = client.get(&s.settings.path(Work::Stream, LONG_STREAM.1, LONG_STREAM.0));
             client.until(PATIENCE, |client| client.streams[&id].bytes > 0);
             s.signal()?;
-            client.until(if s.is_control() { ms(1000) } else { s.deadline() + MARGIN }, |client| client.is_done(id));
+            client.until(if s.is_control() { BEYOND } else { s.deadline() + MARGIN }, |client| client.is_done(id));
             let fate = client.became(client.fate(id, None));
             s.saw(fate);
             Ok(())
         }),
     Case::should("end/exit-0", "END-3", CODE)
         .expects("when all work was finished, the exit code is 0")
-        .since("systemd, Docker and CI take everything else for a failure")
+        .since("Docker, Kubernetes and CI take everything else for a failure")
         .needs(&[Need::Slow])
         .wants(&[Exited])
         .control(&[Running])

@@ -175,6 +175,7 @@ const CASES: &[Case] = &[
         .expects("a client that asks for 100 Continue just before the signal hears something within 5 s, and is answered or turned away")
         .since("a client waits for the word before it sends anything")
         .needs(&[Need::Upload])
+        .repeats(3, 1.0)
         .wants(&[Answered, ToldClose, Refused, Wrong])
         .control(&[Answered])
         .script(|s| {

@@ -68,6 +68,7 @@ const CASES: &[Case] = &[
     Case::must("lis/queue", "LIS-2", "every connection that the kernel completed before the seal is served: the accept queue is emptied, also when it is full of whole requests")
         .expects("requests that wait in the accept queue at the signal are answered")
         .since("their clients are connected and have sent all; closing the listener resets each of them")
+        .repeats(3, 1.0)
         .wants(&[Answered, ToldClose])
         .control(&[Answered, ToldClose])
         .script(|s| {
@@ -86,6 +87,7 @@ const CASES: &[Case] = &[
     Case::should("lis/queue-silent", "LIS-2", "every connection that the kernel completed before the seal is served")
         .expects("connections that wait in the accept queue, and have sent nothing, end with FIN")
         .since("a client whose connection is reset can't tell whether its request was read")
+        .repeats(3, 1.0)
         .wants(&[EndedAtRest])
         .control(&[Open])
         .script(|s| {

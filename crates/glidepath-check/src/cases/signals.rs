@@ -3,9 +3,10 @@
 use rustix::process::Signal;
 
 use crate::case::{Case, Need, Section};
-use crate::clock::{ms, wait_until};
+use crate::clock::{ms, now, wait_until};
 use crate::model::Outcome::*;
 use crate::seen::Seen;
+use crate::settings::Work;
 use crate::stage::{PATIENCE, SLOW, Script, Stage, Trouble};
 use crate::wire::kernel;
 
@@ -86,7 +87,7 @@ const CASES: &[Case] = &[
         "each further signal moves one step on: lame duck -> drain -> forced end",
     )
     .expects("a second signal, a second after the first, ends it within 2 s whatever runs")
-    .since("whoever presses Ctrl-C again wants it to end now, and else reaches for SIGKILL")
+    .since("whoever asks again wants it to end now, and else reaches for SIGKILL")
     .needs(&[Need::AnySlow])
     .wants(&[Exited])
     .control(&[Running])
@@ -137,6 +138,30 @@ const CASES: &[Case] = &[
             by_sigterm(s)?;
             s.signal()?;
             s.saw(s.exits_by(ms(10_000)));
+            Ok(())
+        }),
+    Case::should("sig/quit-ends", "SIG-5", "then end with 131, at once")
+        .expects(
+            "SIGQUIT ends it within a second, although a request is in flight; skipped where it begins a graceful end",
+        )
+        .since("it is what Ctrl-\\ sends: what one tries on a process that hangs, before SIGKILL")
+        .needs(&[Need::AnySlow])
+        .wants(&[Exited])
+        .control(&[Running])
+        .script(|s| {
+            let (exit, _) = quit(s)?;
+            s.saw(exit);
+            Ok(())
+        }),
+    Case::should("sig/quit-names", "SIG-5", "print what is running (every request with method, path and age")
+        .expects("at SIGQUIT it writes the path of the request in flight to its output")
+        .since("of a process that hangs, one wants to know first what it hangs in")
+        .needs(&[Need::AnySlow])
+        .wants(&[Answered])
+        .control(&[Open])
+        .script(|s| {
+            let (_, names) = quit(s)?;
+            s.saw(names);
             Ok(())
         }),
     Case::must("sig/pid-1", "SIG-7", "works as PID 1")
@@ -211,6 +236,41 @@ fn by_sigterm(s: &Stage<'_>) -> Script {
         Signal::TERM => Ok(()),
         _ => Err(Trouble::Skip("its graceful end is begun by another signal, as told".into())),
     }
+}
+
+/// SIGQUIT with a request in flight: how it ended, and whether it named the request before that was over.
+fn quit(s: &Stage<'_>) -> Result<(Seen, Seen), Trouble> {
+    if s.its_signal()? == Signal::QUIT {
+        return Err(Trouble::Skip("its graceful end is begun by SIGQUIT, as told".into()));
+    }
+    let path = s.settings.path(Work::Slow, 0, 0);
+    let path = path.split('?').next().unwrap_or_default();
+    if path.len() < 2 {
+        return Err(Trouble::Skip("the path of its slow work is too short to be known again in its output".into()));
+    }
+    let mut client = s.busy(4000)?;
+    // A log line of the request's beginning may still be on its way.
+    s.pause(ms(150));
+    let before = s.server.lines();
+    s.server.leaves_no_core();
+    s.signal_by(Signal::QUIT)?;
+    let exit = s.exits_by(ms(1000));
+    let is_named = wait_until(ms(200), || s.server.said_since(before, path));
+    if exit.outcome != Exited && !s.is_control() && is_an_answer(&client.answered(PATIENCE)) {
+        // What nginx means by it, and others after it.
+        if s.server.ended_by(now() + ms(2000)).is_some() {
+            return Err(Trouble::Skip("SIGQUIT begins a graceful end here".into()));
+        }
+    }
+    let names = match is_named {
+        true => Seen::new(Answered, format!("{path} is named")),
+        false => Seen::new(Open, format!("nothing that it wrote names {path}")),
+    };
+    Ok((exit, names))
+}
+
+fn is_an_answer(seen: &Seen) -> bool {
+    matches!(seen.outcome, Answered | ToldClose)
 }
 
 /// An exit code of 0 is not what was wanted.

@@ -3,11 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 
-use crate::case::{Case, Need, Section};
+use crate::case::{ANYTHING, Case, Need, Section};
 use crate::clock::ms;
 use crate::model::Outcome::*;
+use crate::seen::Seen;
 use crate::settings::Work;
 use crate::stage::{PATIENCE, SLOW};
+use crate::wire::http1::Missing;
+use crate::wire::{End, Look};
 
 pub(super) const SECTION: Section = Section { title: "Slow and hostile clients", cases: CASES };
 
@@ -61,6 +64,31 @@ const CASES: &[Case] = &[
             s.pause(ms(300));
             s.signal()?;
             s.saw(s.exits_by(s.deadline()));
+            Ok(())
+        }),
+    Case::should("slow/head-size", "SLOW-3", "limits on by default: head timeout, head size")
+        .expects("while it serves, of a head without end no more than 8 MiB are taken: 4xx comes, or the connection ends")
+        .since("without a limit a single client fills the server's memory, and the end is an OOM kill")
+        .wants(&[Refused, EndedAtRest, Reset])
+        // Its server is told to end only afterwards: what has no limit has none in the control either.
+        .control(ANYTHING)
+        .script(|s| {
+            let mut client = s.accepted()?;
+            client.start_head("GET", &s.path_of(Work::Quick), "");
+            let line = format!("x: {}\r\n", "y".repeat(8184)).repeat(8);
+            let mut sent = 0;
+            while sent < 128 && client.look() == Look::Quiet && client.wire.send(line.as_bytes(), "64 KiB more of a head") {
+                sent += 1;
+            }
+            let head = client.head(ms(2000));
+            s.signal()?;
+            s.saw(match &head {
+                Ok(head) if (400..500).contains(&head.status) => Seen::new(Refused, format!("status {}", head.status)),
+                Ok(head) => Seen::new(Wrong, format!("status {}", head.status)),
+                Err(Missing::Nothing(End::Fin)) => Seen::new(EndedAtRest, format!("FIN after {} KiB", sent * 64)),
+                Err(Missing::Nothing(End::Silence)) => Seen::new(Open, format!("{} KiB are taken, and no word", sent * 64)),
+                Err(_) => client.fate(&head),
+            });
             Ok(())
         }),
     Case::must("slow/upload-never-ends", "SLOW-2", NONE_LASTS)

@@ -5,7 +5,7 @@ use crate::clock::{ms, now};
 use crate::model::Outcome::*;
 use crate::seen::Seen;
 use crate::settings::Work;
-use crate::stage::PATIENCE;
+use crate::stage::{PATIENCE, Trouble};
 use crate::wire::End;
 use crate::wire::http1::Missing;
 use crate::wire::websocket::{UPGRADE, WebSocket};
@@ -59,7 +59,7 @@ const CASES: &[Case] = &[
             let (told, code) = socket.told(ms(if s.is_control() { 1000 } else { 3000 }));
             let Some(code) = code else {
                 if !s.is_control() {
-                    return Err(crate::stage::Trouble::Skip("it sends no Close that could be answered".into()));
+                    return Err(Trouble::Skip("it sends no Close that could be answered".into()));
                 }
                 s.saw(told);
                 return Ok(());
@@ -77,13 +77,17 @@ const CASES: &[Case] = &[
         .wants(&[ToldClose])
         .control(&[Answered])
         .script(|s| {
-            let mut socket = open_and_tried(s)?;
+            let mut socket = s.websocket()?;
+            socket.say("over and over");
+            if socket.message(ms(1000)).is_err() {
+                return Err(Trouble::Skip("its WebSocket does not send back what it is sent".into()));
+            }
             for turn in 0..40 {
                 if turn == 20 {
                     s.signal()?;
                 }
                 socket.say("over and over");
-                match socket.frame(ms(1000)) {
+                match socket.message(ms(1000)) {
                     Ok(frame) if frame.close_code().is_some() => {
                         let seen = socket.became(Seen::new(ToldClose, "every frame whole, and a Close"));
                         s.saw(seen);
@@ -104,6 +108,20 @@ const CASES: &[Case] = &[
             }
             let (told, _) = socket.told(ms(if s.is_control() { 300 } else { 3000 }));
             s.saw(if told.outcome == Open && s.is_control() { Seen::new(Answered, "all came back") } else { told });
+            Ok(())
+        }),
+    Case::should("ws/half-frame", "WS-2", "one that does nothing is closed for it")
+        .expects("a WebSocket whose client has sent half a frame gets its Close within 3 s, too")
+        .since("a handler that waits for the other half hears of nothing else, and the client is slow or gone")
+        .needs(&[Need::Ws])
+        .wants(&[ToldClose])
+        .control(&[Open])
+        .script(|s| {
+            let mut socket = open_and_tried(s)?;
+            socket.begin_to_say("the rest never comes");
+            s.signal()?;
+            let (told, _) = socket.told(ms(if s.is_control() { 1000 } else { 3000 }));
+            s.saw(told);
             Ok(())
         }),
     Case::must("ws/mute-peer", "WS-3", "a peer that does not answer the Close is cut after 5 s (setting), not at the deadline")
@@ -227,12 +245,12 @@ const CASES: &[Case] = &[
         }),
 ];
 
-fn no_head(missing: Missing) -> crate::stage::Trouble {
-    crate::stage::Trouble::Broken(format!("no head before the signal: {missing:?}"))
+fn no_head(missing: Missing) -> Trouble {
+    Trouble::Broken(format!("no head before the signal: {missing:?}"))
 }
 
 /// How an event stream ends, and what came on it.
-fn events(s: &crate::stage::Stage<'_>) -> Result<(Seen, Vec<u8>), crate::stage::Trouble> {
+fn events(s: &crate::stage::Stage<'_>) -> Result<(Seen, Vec<u8>), Trouble> {
     let mut client = s.client()?;
     client.get(&s.path_of(Work::Sse));
     let head = client.head(PATIENCE).map_err(no_head)?;
@@ -242,7 +260,7 @@ fn events(s: &crate::stage::Stage<'_>) -> Result<(Seen, Vec<u8>), crate::stage::
 }
 
 /// A WebSocket on which a message came back.
-fn open_and_tried(s: &crate::stage::Stage<'_>) -> Result<WebSocket, crate::stage::Trouble> {
+fn open_and_tried(s: &crate::stage::Stage<'_>) -> Result<WebSocket, Trouble> {
     let mut socket = s.websocket()?;
     socket.say("hello");
     // Whether it echoes is its own affair: it has been upgraded.

@@ -101,7 +101,8 @@ pub(super) struct Spot {
     /// Above the line or below.
     pub(super) up: bool,
     pub(super) shape: &'static str,
-    pub(super) title: String,
+    /// Of several in one. A single one has the name of its entry.
+    pub(super) title: Option<String>,
     /// The entry of the list that tells the rest.
     pub(super) entry: usize,
     /// How many it stands for.
@@ -138,7 +139,8 @@ impl Picture {
         let exit = timeline.exit.as_ref().map(|exit| exit.at);
         let shown: Vec<Shown<'_>> =
             timeline.lanes.iter().map(|lane| Shown::of(lane, exit, &mut list, &mut left_out)).collect();
-        // The entries get their places in the list by time; what is at the same moment stays in order.
+        // The entries get their places in the list by time; what is at the same moment stays in order, and lines of a log
+        // that come together are one entry.
         for mark in &timeline.signals {
             list.push(Entry::of(mark.at, "the check", "signal", &mark.text, None));
         }
@@ -151,10 +153,16 @@ impl Picture {
         let mut order: Vec<usize> = (0..list.len()).collect();
         order.sort_by(|&a, &b| list[a].at.total_cmp(&list[b].at));
         let mut places = vec![0; list.len()];
-        for (place, &entry) in order.iter().enumerate() {
-            places[entry] = place;
+        let mut unsorted: Vec<Option<Entry>> = list.into_iter().map(Some).collect();
+        let mut list: Vec<Entry> = Vec::with_capacity(unsorted.len());
+        for number in order {
+            let Some(entry) = unsorted[number].take() else { continue };
+            match list.last_mut().filter(|last| last.continues(&entry)) {
+                Some(last) => last.what = format!("{}\n{}", last.what, entry.what),
+                None => list.push(entry),
+            }
+            places[number] = list.len() - 1;
         }
-        list.sort_by(|a, b| a.at.total_cmp(&b.at));
 
         let signals = signals(timeline, scale);
         let end = (!is_control || timeline.exit.is_some()).then(|| end(timeline, scale));
@@ -287,24 +295,17 @@ impl<'a> Shown<'a> {
             .map(|(crowd, aside)| {
                 let (first, entry) = crowd[0];
                 let (last, _) = crowd[crowd.len() - 1];
-                let what = short(&first.words(), 160).into_owned();
-                let title = if crowd.len() > 1 {
-                    format!(
-                        "{} times from {} to {}, {}: {what}",
-                        crowd.len(),
-                        moment(first.at),
-                        moment(last.at),
-                        self.lane.name
-                    )
-                } else {
-                    format!("{}, {}: {what}", moment(first.at), self.lane.name)
-                };
+                let title = (crowd.len() > 1).then(|| {
+                    let what = short(&first.words(), 160).into_owned();
+                    let (from, to) = (moment(first.at), moment(last.at));
+                    format!("{} times from {from} to {to}, {}: {what}", crowd.len(), self.lane.name)
+                });
                 Spot {
                     x: scale.x(first.at),
                     aside,
                     up: clients,
                     shape: first.kind.shape(),
-                    title: plain(&title).into_owned(),
+                    title: title.map(|title| plain(&title).into_owned()),
                     entry: places[entry],
                     crowd: crowd.len(),
                 }
@@ -398,6 +399,11 @@ impl Entry {
             what: plain(what).into_owned(),
             bytes: bytes.map(|bytes| plain(bytes).into_owned()),
         }
+    }
+
+    /// Whether another line of a log came with this one.
+    fn continues(&self, other: &Self) -> bool {
+        self.shape == "log" && other.shape == "log" && self.when == other.when && self.who == other.who
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Across(pub(super) f64);
 
 impl fmt::Display for Across {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.2}%", self.0)
+        write!(f, "{:.1}%", self.0)
     }
 }
 

@@ -20,7 +20,9 @@ pub fn xml(run: &Run, strict: bool) -> Result<String, quick_junit::SerializeErro
         suite.add_test_cases(run.cases.iter().filter(|case| case.section == section).map(|case| one(case, strict)));
         report.add_test_suite(suite);
     }
-    report.to_string()
+    let skipped: usize = report.test_suites.iter().map(|suite| suite.skipped).sum();
+    // The schema that Jenkins checks against lets each suite say this, and not all of them together.
+    Ok(report.to_string()?.replacen(&format!(" skipped=\"{skipped}\""), "", 1))
 }
 
 fn one(case: &Case, strict: bool) -> TestCase {
@@ -69,7 +71,14 @@ mod tests {
             ("idle/d", Verdict::Skipped),
         ]);
         let xml = xml(&run, false).expect("it can be written");
-        assert!(xml.contains(r#"tests="4" skipped="1" errors="1" failures="1""#) || xml.contains("<failure"), "{xml}");
+        assert!(
+            xml.contains(r#"<testsuites name="glidepath-check server" tests="4" failures="1" errors="1""#),
+            "{xml}"
+        );
+        assert!(
+            xml.contains(r#"<testsuite name="HTTP/1 at rest" tests="4" skipped="1" errors="1" failures="1""#),
+            "{xml}"
+        );
         assert!(xml.contains(r#"<failure message="got: RST, 3 ms after the signal" type="MUST">"#), "{xml}");
         assert!(xml.contains(r#"<skipped message="needs slow"/>"#), "{xml}");
         assert!(xml.contains("<error"), "{xml}");

@@ -25,6 +25,8 @@ use tls::Tls;
 const WRITE: Duration = Duration::from_secs(5);
 /// How long a kernel that does not tell is given instead.
 const UNTOLD: Duration = Duration::from_millis(150);
+/// Between the read and the handler there may be a queue or two. What is lost in there is a race, which other cases are about.
+const TO_SEE_IT: Duration = Duration::from_millis(10);
 
 /// Where a server is reached.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,7 +151,7 @@ impl Wire {
     }
 
     pub(crate) fn half_close(&mut self) -> bool {
-        self.pen.event(EventKind::HalfClosed, "the client sends no more");
+        self.pen.event(EventKind::HalfClosed, "client sends no more");
         self.socket().shut(Shutdown::Write).is_ok()
     }
 
@@ -226,9 +228,11 @@ impl Wire {
         }
     }
 
-    /// Returns once the server has read all that was sent: the request is in flight.
+    /// Returns once the server has read all that was sent, and had a moment to see that it is a request, which may be another
+    /// thread's task: the request is in flight.
     pub(crate) fn until_read(&mut self) -> &mut Self {
         self.until(kernel::is_read);
+        pause(TO_SEE_IT);
         self
     }
 
@@ -250,7 +254,7 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         if self.over.is_none() {
-            self.pen.event(EventKind::Closed, "the client closes");
+            self.pen.event(EventKind::Closed, "closed by the client");
         }
     }
 }

@@ -14,6 +14,8 @@ pub(crate) const UPGRADE: &str = "connection: Upgrade\r\nupgrade: websocket\r\n\
 
 const TEXT: u8 = 0x1;
 const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
+const PONG: u8 = 0xa;
 
 pub(crate) struct WebSocket {
     wire: Wire,
@@ -32,6 +34,14 @@ impl Frame {
     }
 }
 
+/// The mask is zero, which leaves the bytes as they are.
+pub(crate) fn frame_of(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap_or(125).min(125);
+    let mut frame = vec![0x80 | kind, 0x80 | length, 0, 0, 0, 0];
+    frame.extend(&payload[..usize::from(length)]);
+    frame
+}
+
 impl WebSocket {
     /// Of a connection whose upgrade was granted.
     pub(crate) fn of(client: Client) -> Self {
@@ -47,12 +57,15 @@ impl WebSocket {
         self.send(CLOSE, &code.to_be_bytes(), &format!("Close {code}"));
     }
 
-    /// The mask is zero, which leaves the bytes as they are.
+    /// Half a frame, read by the server so far.
+    pub(crate) fn begin_to_say(&mut self, text: &str) {
+        let frame = frame_of(TEXT, text.as_bytes());
+        self.wire.send(&frame[..frame.len() / 2], &format!("half of text {text:?}"));
+        self.wire.until_read();
+    }
+
     fn send(&mut self, kind: u8, payload: &[u8], what: &str) {
-        let length = u8::try_from(payload.len()).unwrap_or(125).min(125);
-        let mut frame = vec![0x80 | kind, 0x80 | length, 0, 0, 0, 0];
-        frame.extend(&payload[..usize::from(length)]);
-        self.wire.send(&frame, what);
+        self.wire.send(&frame_of(kind, payload), what);
     }
 
     pub(crate) fn frame(&mut self, patience: Duration) -> Result<Frame, End> {
@@ -70,6 +83,16 @@ impl WebSocket {
             None => self.wire.pen.event_with(EventKind::Received, format!("frame {:#x}", frame.kind), &frame.payload),
         }
         Ok(frame)
+    }
+
+    /// The next frame that is no Ping and no Pong.
+    pub(crate) fn message(&mut self, patience: Duration) -> Result<Frame, End> {
+        loop {
+            let frame = self.frame(patience)?;
+            if !matches!(frame.kind, PING | PONG) {
+                return Ok(frame);
+            }
+        }
     }
 
     /// The code of the next Close; other frames before it are passed over.

@@ -4,12 +4,12 @@
 use std::env;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Mutex, OnceLock};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 static DRAINING: AtomicBool = AtomicBool::new(false);
@@ -17,9 +17,12 @@ static CUT: AtomicBool = AtomicBool::new(false);
 static SEALED: AtomicBool = AtomicBool::new(false);
 static OPEN: AtomicU32 = AtomicU32::new(0);
 static TASKS: AtomicU32 = AtomicU32::new(0);
+/// The paths of the requests that are under way.
+static UNDER_WAY: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 const QUIET: Duration = Duration::from_millis(800);
 const HEAD: Duration = Duration::from_secs(8);
+const LONGEST_HEAD: usize = 64 << 10;
 const TICK: Duration = Duration::from_millis(5);
 
 /// Whether it is this that is broken.
@@ -42,7 +45,7 @@ fn main() {
         eprintln!("no configuration");
         std::process::exit(7);
     }
-    let mut signals = Signals::new([SIGTERM, SIGINT]).expect("handlers");
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGQUIT]).expect("handlers");
     let port: u16 = env::var("PORT").ok().and_then(|port| port.parse().ok()).expect("PORT");
     if broken("never-listens") {
         sleep(Duration::from_secs(600));
@@ -53,7 +56,7 @@ fn main() {
         spawn(move || admin.incoming().flatten().for_each(|stream| drop(spawn(move || probe(stream)))));
     }
     spawn(move || accept(listener));
-    let first = signals.forever().next().expect("a signal comes");
+    signals.forever().find(|signal| *signal != SIGQUIT || quit()).expect("a signal comes");
     if broken("ignores-signal") {
         sleep(Duration::from_secs(600));
     }
@@ -63,15 +66,27 @@ fn main() {
     let began = Instant::now();
     DRAINING.store(true, SeqCst);
     spawn(move || {
-        for again in signals.forever() {
+        for again in signals.forever().filter(|signal| *signal != SIGQUIT || quit()) {
             let in_burst = began.elapsed() < Duration::from_millis(300) && !broken("burst-forces");
             if !in_burst && !broken("second-ignored") {
                 std::process::exit(128 + again);
             }
         }
     });
-    let _which = first;
     std::process::exit(drain(began));
+}
+
+/// Says what is under way, and ends: nothing comes back from here, unless that is broken.
+fn quit() -> bool {
+    if !broken("quit-is-silent") {
+        for path in &*UNDER_WAY.lock().expect("nobody panics with it") {
+            println!("under way: {path}");
+        }
+    }
+    if !broken("quit-ignored") {
+        std::process::exit(131);
+    }
+    false
 }
 
 /// Waits for the end of all work, or for the deadline.
@@ -97,7 +112,8 @@ fn drain(began: Instant) -> i32 {
 }
 
 fn accept(listener: TcpListener) {
-    listener.set_nonblocking(true).expect("it is a socket");
+    // It waits for connections in the kernel, and looks up for the signal: sixty of these servers may run at once.
+    socket2::SockRef::from(&listener).set_read_timeout(Some(TICK)).expect("it is a socket");
     loop {
         let is_last = draining();
         if is_last && broken("queue-dropped") {
@@ -115,9 +131,9 @@ fn accept(listener: TcpListener) {
                     break;
                 }
                 SEALED.store(true, SeqCst);
-                sleep(TICK);
             }
-            Err(_) => sleep(Duration::from_millis(1)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => sleep(TICK),
         }
     }
     drop(listener);
@@ -198,7 +214,7 @@ impl Connection {
     fn live(&mut self) {
         loop {
             match self.request() {
-                Ok(request) => match self.answer(&request) {
+                Ok(request) => match self.work(&request) {
                     Ok(true) => {}
                     Ok(false) => return self.close(),
                     Err(Over) => return,
@@ -213,9 +229,17 @@ impl Connection {
     /// The next request, or the end.
     fn request(&mut self) -> Result<Request, Over> {
         loop {
-            if let Some(end) = self.held.windows(4).position(|four| four == b"\r\n\r\n") {
+            // One read has brought no more than this since the last look.
+            let seen = self.held.len().saturating_sub(4096 + 3);
+            if let Some(end) = self.held[seen..].windows(4).position(|four| four == b"\r\n\r\n") {
+                let end = seen + end;
                 let head: Vec<_> = self.held.drain(..end + 4).collect();
                 return Ok(Request::of(&String::from_utf8_lossy(&head[..end])));
+            }
+            if self.held.len() > LONGEST_HEAD && !broken("endless-heads") {
+                self.write("HTTP/1.1 431 No\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")?;
+                self.close();
+                return Err(Over);
             }
             let began = !self.held.is_empty();
             match self.fill() {
@@ -330,6 +354,16 @@ impl Connection {
     fn cut(&mut self) -> Result<bool, Over> {
         self.write("HTTP/1.1 503 No\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n")?;
         Ok(false)
+    }
+
+    fn work(&mut self, request: &Request) -> Result<bool, Over> {
+        let under_way = || UNDER_WAY.lock().expect("nobody panics with it");
+        under_way().push(request.path.clone());
+        let answered = self.answer(request);
+        let mut paths = under_way();
+        let place = paths.iter().position(|path| *path == request.path).expect("it is in there");
+        paths.swap_remove(place);
+        answered
     }
 
     fn answer(&mut self, request: &Request) -> Result<bool, Over> {
@@ -505,7 +539,8 @@ impl Connection {
         self.write("HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")?;
         let mut told = None;
         loop {
-            if draining() && told.is_none() {
+            let waits = broken("ws-waits-for-the-frame") && !self.held.is_empty();
+            if draining() && told.is_none() && !waits {
                 if broken("ws-cut") {
                     return Err(Over);
                 }

@@ -24,9 +24,14 @@ fn example(name: &str) -> String {
 
 /// An example of this workspace, where it has been built.
 pub(crate) fn built_example(name: &str) -> Option<String> {
+    built_program(&format!("examples/{name}"))
+}
+
+/// What cargo has built beside the tests, by its path there.
+pub(crate) fn built_program(path: &str) -> Option<String> {
     let test = std::env::current_exe().expect("a test knows its own path");
     let profile = test.ancestors().find(|folder| folder.join("examples").is_dir())?;
-    let program = profile.join("examples").join(name);
+    let program = profile.join(path);
     program.is_file().then(|| program.display().to_string())
 }
 

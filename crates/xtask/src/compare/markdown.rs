@@ -29,6 +29,8 @@ To be fair:
   counts against anyone. What a proxy's backend would have to do is no case for the proxy.
 - Each failing verdict of a peer was confirmed once by hand: in its documentation, its source, a trace of its system calls or
   a packet capture. The notes are in `peers/*/verdicts.toml`, and below. If one is wrong, please say so.
+- Each server is told its grace period by `GRACE`. One that has no limit and takes none does not end by it, and that counts: only
+  SIGKILL would end it. Where a limit is fixed, its own counts.
 - All on one machine, over loopback. Where timing decides, a case repeats and states its bound.
 ";
 
