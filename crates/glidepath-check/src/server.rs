@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, prlimit,
@@ -66,6 +66,9 @@ pub(crate) struct Start {
     /// It is known to listen everywhere that it was told to: that is waited for, too.
     pub(crate) everywhere: bool,
 }
+
+/// It answers, and may still be about to install its handlers: a signal that comes that early is a case of its own.
+const SETTLED: Duration = Duration::from_millis(100);
 
 pub(crate) struct Server {
     child: Child,
@@ -149,6 +152,7 @@ impl Server {
         if start.everywhere {
             wait_until(settings.start, || server.listens_everywhere());
         }
+        pause(SETTLED);
         Ok(server)
     }
 

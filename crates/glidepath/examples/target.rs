@@ -32,7 +32,6 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde::Deserialize;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{self, Runtime};
 use tokio::time::{interval, sleep};
 
@@ -67,23 +66,27 @@ fn run(settings: Settings) -> Result<Report, Box<dyn std::error::Error>> {
 
 async fn serve(settings: Settings, lifecycle: Lifecycle) -> glidepath::Result<Report> {
     let app = app(lifecycle.tasks());
-    let public = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port)).await?;
+    // By their names the next process finds them, in a restart.
+    let public = Listener::bind("http", (Ipv4Addr::LOCALHOST, settings.port)).await?;
     let address = public.local_addr()?;
 
     let mut server = lifecycle.serve(public, app.clone()).grace(settings.grace).lame_duck(settings.lame_duck);
     if let Some(port) = settings.tls_port {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let listener = Listener::bind("https", (Ipv4Addr::LOCALHOST, port)).await?;
         say(io::stderr(), format_args!("listening with TLS on {}", listener.local_addr()?));
         server = server.and_serve(Listener::tls(listener, tls_config()?), app.clone());
     }
     if let Some(path) = settings.unix {
-        server = server.and_serve(UnixListener::bind(path)?, app);
+        server = server.and_serve(Listener::bind_unix("unix", path)?, app);
     }
     if let Some(port) = settings.admin_port {
         // No /metrics on it yet: 404.
-        let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let admin = Listener::bind("admin", (Ipv4Addr::LOCALHOST, port)).await?;
         say(io::stderr(), format_args!("admin on {}", admin.local_addr()?));
         server = server.admin(admin);
+    }
+    if settings.restart {
+        server = server.restart_in_place();
     }
     say(io::stderr(), format_args!("listening on {address}"));
     server.await
@@ -111,16 +114,12 @@ struct Settings {
     tls_port: Option<u16>,
     admin_port: Option<u16>,
     unix: Option<PathBuf>,
+    restart: bool,
     workers: Option<usize>,
 }
 
 impl Settings {
     fn from_env() -> Result<Self, String> {
-        for later in ["RESTART"] {
-            if env::var_os(later).is_some() {
-                return Err(format!("{later} is set, and the library can't do that yet"));
-            }
-        }
         Ok(Settings {
             port: number("PORT")?.unwrap_or(8080),
             grace: seconds("GRACE")?.unwrap_or(Duration::from_secs(30)),
@@ -128,6 +127,7 @@ impl Settings {
             tls_port: number("TLS_PORT")?,
             admin_port: number("ADMIN_PORT")?,
             unix: env::var_os("UNIX").map(PathBuf::from),
+            restart: env::var_os("RESTART").is_some(),
             workers: number("WORKERS")?,
         })
     }

@@ -62,6 +62,19 @@ impl Admin {
         }
     }
 
+    pub(crate) fn acceptors(&self) -> &[Acceptor] {
+        &self.acceptors
+    }
+
+    pub(crate) fn acceptors_mut(&mut self) -> &mut [Acceptor] {
+        &mut self.acceptors
+    }
+
+    /// Another process answers the probes: who is connected here is to connect anew.
+    pub(crate) fn turn_away(&self) {
+        self.registry.set_stage(Stage::Drain);
+    }
+
     pub(crate) fn sweep(&self) {
         self.registry.sweep();
     }

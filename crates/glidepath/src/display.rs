@@ -54,7 +54,7 @@ impl Display {
 }
 
 /// `draining: 2 requests, 1 task, 17 s left`
-fn line(snapshot: &Snapshot) -> String {
+pub(crate) fn line(snapshot: &Snapshot) -> String {
     let count = |kind| snapshot.running.iter().filter(|running| running.kind == kind).count();
     let kinds = [
         (count(Kind::Request), "request"),

@@ -9,14 +9,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+<<<<<<< HEAD
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+=======
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+>>>>>>> main
 
 use crate::admin::Admin;
 use crate::connection::{Registry, Stage};
 use crate::display::Display;
 use crate::drain::Drain;
 use crate::error::{Error, Result};
+use crate::handover::{self, Handover};
 use crate::hooks::Hooks;
 use crate::last_resort::LastResort;
 use crate::listener::Acceptor;
@@ -30,8 +36,18 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::tasks::Tasks;
 
+<<<<<<< HEAD
 /// How often connections are looked at that may be idle or too slow.
 const SWEEP: Duration = Duration::from_millis(500);
+=======
+#[cfg(unix)]
+mod hand_on;
+#[cfg(not(unix))]
+#[path = "driver/no_hand_on.rs"]
+mod hand_on;
+
+use hand_on::{HandOn, Restart};
+>>>>>>> main
 
 type OnReport = Box<dyn FnOnce(&Report) + Send>;
 
@@ -49,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) hooks: Hooks,
     pub(crate) drain: Drain,
     pub(crate) readiness: Readiness,
+    pub(crate) restart: Restart,
     on_report: Mutex<Option<OnReport>>,
     report: Mutex<Option<Report>>,
     thread: Option<Waker>,
@@ -62,24 +79,39 @@ struct Inner {
     /// For [`drive`].
     commands: VecDeque<Command>,
     stopped: Option<Moment>,
+    handover: Handover,
+    /// For [`drive`], too, which does these first.
+    handover_commands: VecDeque<handover::Command>,
+    /// Who waits for the restart that is under way.
+    callers: Vec<oneshot::Sender<Result<u32>>>,
 }
 
 impl Shared {
     pub(crate) fn new(thread: Option<Waker>) -> Arc<Self> {
         let plan = Plan::default();
         let changed = Arc::new(Notify::new());
+        let restart = Restart::new();
+        let inner = Inner {
+            core: Core::new(plan),
+            commands: VecDeque::new(),
+            stopped: None,
+            handover: Handover::new(restart.has_predecessor()),
+            handover_commands: VecDeque::new(),
+            callers: Vec::new(),
+        };
         Arc::new(Self {
             born: Instant::now(),
             registry: Registry::new(&plan, Arc::clone(&changed)),
             tasks: Tasks::new(Arc::clone(&changed)),
-            inner: Mutex::new(Inner { core: Core::new(plan), commands: VecDeque::new(), stopped: None }),
+            inner: Mutex::new(inner),
+            readiness: Readiness::new(Arc::clone(&changed)),
             changed,
             phase: watch::Sender::new(Phase::Armed),
             listeners: AtomicUsize::new(0),
             serves: AtomicBool::new(false),
             hooks: Hooks::default(),
             drain: Drain::default(),
-            readiness: Readiness::default(),
+            restart,
             on_report: Mutex::default(),
             report: Mutex::default(),
             thread,
@@ -129,6 +161,8 @@ impl Shared {
             match command {
                 Command::TurnAway => {
                     inner.stopped = Some(now);
+                    let commands = inner.handover.step(handover::Event::Stop);
+                    inner.handover_commands.extend(commands);
                     self.drain.stop();
                     self.readiness.stop();
                     self.registry.set_stage(Stage::TurnAway);
@@ -151,7 +185,7 @@ impl Shared {
         }
         let (phase, cause) = (inner.core.phase(), inner.core.cause());
         let limit = inner.core.process_ends_at();
-        let to_do = !inner.commands.is_empty() || limit != limit_before;
+        let to_do = !inner.commands.is_empty() || !inner.handover_commands.is_empty() || limit != limit_before;
         if let Some(limit) = limit.filter(|_| self.thread.is_some() && limit != limit_before) {
             let code = exit_code(inner.core.ending()).unwrap_or(EXIT_CUT);
             self.last_resort.set(self.born + limit + LAST_RESORT_MARGIN, code);
@@ -254,6 +288,7 @@ impl Shared {
             outcome,
             exit_code,
             cause: cause.map_or("a listener failed", signal::name).to_owned(),
+            successor: self.restart.successor(),
             took,
             grace,
             connections,
@@ -285,17 +320,24 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         sweep
     });
+    let mut hand_on = HandOn::new(shared);
     shared.dispatch(Event::Serve);
     loop {
+        hand_on.perform(shared, &acceptors, &admin);
+        hand_on.tell_of_the_end(shared);
         while let Some(command) = shared.next_command() {
             match command {
-                Command::Seal => acceptors.iter_mut().for_each(Acceptor::seal),
+                Command::Seal => {
+                    hand_on.let_go(shared, &mut acceptors, &mut admin);
+                    acceptors.iter_mut().for_each(Acceptor::seal);
+                }
                 Command::RunHooks { until } => {
                     hooks = Some(Box::pin(shared.hooks.clone().run(shared.born + until)));
                 }
                 Command::AbortHooks => hooks = None,
                 Command::Finish => {
                     display.clear();
+                    hand_on.finish(shared);
                     let report = shared.finish(None);
                     admin.close().await;
                     return match failed {
@@ -311,14 +353,15 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
         tokio::select! {
             () = shared.changed.notified() => {}
             () = until(looks_again_at) => {}
-            sealed = Acceptor::any_sealed(&mut acceptors) => {
+            () = hand_on.event(shared) => {}
+            sealed = Acceptor::any_sealed(&mut acceptors), if hand_on.accepts() => {
                 shared.listeners.store(acceptors.len(), Ordering::Release);
                 if let Err(error) = sealed {
                     failed = Some(error);
                     shared.dispatch(Event::Fail);
                 }
             }
-            error = admin.serve() => {
+            error = admin.serve(), if hand_on.accepts() => {
                 failed = Some(error);
                 shared.dispatch(Event::Fail);
             }
@@ -368,11 +411,18 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
         let ends_at = shared.process_ends_at().map(|at| second_chance.unwrap_or(at));
         let sweeps = (Phase::Serving..Phase::Ended).contains(&shared.phase());
         let wakes_at = ends_at.into_iter().chain(sweeps.then_some(sweep_at)).min();
-        match signals.wait(wakes_at.map(|at| at.saturating_duration_since(Instant::now()))) {
+        let limit = wakes_at.map(|at| at.saturating_duration_since(Instant::now()));
+        match signals.wait(limit, || shared.restart.is_on()) {
+            Heard::Restart => {
+                if let Err(error) = shared.ask_for_restart() {
+                    tracing::warn!("{error}");
+                }
+            }
             Heard::Stop(cause) => shared.dispatch(Event::Step(cause)),
             Heard::Dump => {
                 let dump = shared.snapshot().to_string();
                 let _ = std::io::Write::write_all(&mut std::io::stderr(), dump.as_bytes());
+                shared.restart.end_successor();
                 os::exit_now(signal::EXIT_DUMP);
             }
             Heard::Nothing => {}
@@ -409,6 +459,7 @@ fn end_process(shared: &Shared) -> ! {
         None => shared.finish(Some("a runtime whose threads are all blocked, or `main`, which does not poll `serve`")),
     };
     report::print_once(&report);
+    shared.restart.end_successor();
     os::exit_now(report.exit_code.into())
 }
 

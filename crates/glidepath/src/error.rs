@@ -21,6 +21,7 @@ enum Kind {
     Signals,
     Listener,
     Reused,
+    Restart,
 }
 
 impl fmt::Display for Kind {
@@ -30,6 +31,7 @@ impl fmt::Display for Kind {
             Self::Signals => "cannot install the signal handlers",
             Self::Listener => "cannot accept connections",
             Self::Reused => "cannot serve",
+            Self::Restart => "cannot restart",
         })
     }
 }
@@ -48,6 +50,10 @@ impl Error {
         Self { kind: Kind::Reused, source }
     }
 
+    pub(crate) fn restart(why: impl Into<String>) -> Self {
+        Self { kind: Kind::Restart, source: io::Error::other(why.into()) }
+    }
+
     /// What `main` did before serving failed with an I/O error, such as binding a port.
     pub fn is_start(&self) -> bool {
         self.kind == Kind::Start
@@ -61,6 +67,11 @@ impl Error {
     /// A listener failed in a way that waiting does not cure.
     pub fn is_listener(&self) -> bool {
         self.kind == Kind::Listener
+    }
+
+    /// A restart came to nothing, or could not be begun. The process that was to be replaced goes on.
+    pub fn is_restart(&self) -> bool {
+        self.kind == Kind::Restart
     }
 
     /// The lifecycle was used for a second server.

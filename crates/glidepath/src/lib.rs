@@ -23,7 +23,10 @@ mod extension;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod handover;
 mod hooks;
+#[cfg(unix)]
+mod inherited;
 mod last_resort;
 mod lifecycle;
 mod listener;
@@ -32,11 +35,15 @@ mod phase;
 mod plan;
 mod readiness;
 mod report;
+#[cfg(unix)]
+mod restart;
 mod server;
 mod signal;
 mod socket;
 mod stream;
 mod sync;
+#[cfg(unix)]
+mod systemd;
 mod tasks;
 #[cfg(feature = "tls")]
 mod tls;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::connection::App;
 use crate::drain::Drain;
 use crate::driver::{self, Shared};
+use crate::error::Result;
 use crate::listener::Listener;
 use crate::phase::Phase;
 use crate::readiness::Readiness;
@@ -38,7 +39,7 @@ pub struct Lifecycle {
 impl Lifecycle {
     /// Installs the signal handlers at once, and a thread that hears them. Needs no runtime.
     ///
-    /// From now on SIGINT and SIGTERM (and SIGHUP, unless it was ignored) begin the end, one more signal hurries it, the
+    /// From now on SIGINT and SIGTERM (and SIGHUP, unless it was ignored or restart in place is on) begin the end, one more signal hurries it, the
     /// next forces it, and SIGQUIT prints what is running and ends the process with 131. The process is ended by force
     /// if it is still there half a second after the grace period.
     ///
@@ -57,6 +58,14 @@ impl Lifecycle {
     /// Its end is asked for through [`Lifecycle::handle`].
     pub fn without_signals() -> Self {
         Self { shared: Shared::new(None) }
+    }
+
+    /// Turns on restart in place from now on; see [`Server::restart_in_place`].
+    ///
+    /// Right after [`Lifecycle::new`] it makes sure that a SIGHUP during a slow start is taken for an early wish to restart,
+    /// which is refused, and does not end the process.
+    pub fn restart_in_place(&self) {
+        self.shared.restart.turn_on();
     }
 
     /// Serves `app` on a bound listener until the end; see [`serve`](crate::serve).
@@ -138,6 +147,18 @@ impl Handle {
     /// Ends now: requests are answered 503, tasks aborted, connections cut. The report's exit code is 3.
     pub fn force(&self) {
         self.shared.force();
+    }
+
+    /// Replaces this process by a new one that takes over the listeners, as SIGHUP does where
+    /// [`Server::restart_in_place`] is set. Gives the new process's id when it accepts; this one drains then.
+    ///
+    /// Dropping the future does not take the wish back.
+    ///
+    /// # Errors
+    ///
+    /// Why it came to nothing. This process goes on serving, and it can be tried again.
+    pub async fn restart(&self) -> Result<u32> {
+        self.shared.restart().await
     }
 
     /// Where the service is in its life.

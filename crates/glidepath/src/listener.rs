@@ -8,6 +8,11 @@
 //! Elsewhere the first step is missing, and who connects in the instant of the close can be reset.
 
 use std::io;
+use std::net::SocketAddr;
+#[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+#[cfg(unix)]
+use std::path::Path;
 use std::path::PathBuf;
 use std::pin::Pin;
 #[cfg(feature = "tls")]
@@ -15,19 +20,24 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, Sleep, sleep};
 
+#[cfg(unix)]
+use crate::inherited;
 use crate::socket::Socket;
 
-/// A listening socket that a server can take: made `From` tokio's TCP or unix listener.
+/// A listening socket that a server can take: made `From` tokio's TCP or unix listener, or with a name by [`Listener::bind`].
 ///
 /// With the feature `tls`, `Listener::tls` makes one that speaks TLS.
 #[derive(Debug)]
 pub struct Listener {
     socket: Listening,
+    name: Option<String>,
+    /// It was open before this process began: its path is not ours to remove.
+    inherited: bool,
     #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -43,8 +53,128 @@ impl Listener {
     fn plain(socket: Listening) -> Self {
         Self {
             socket,
+            name: None,
+            inherited: false,
             #[cfg(feature = "tls")]
             tls: None,
+        }
+    }
+
+    /// A TCP listener with a name: the one that the process before this one has handed on by that name, if it is bound to
+    /// `address` (to any port, where that is 0), and else a new one.
+    ///
+    /// A service whose listeners are made so can be restarted in place; see
+    /// [`Server::restart_in_place`](crate::Server::restart_in_place). Where the configuration has moved it to another
+    /// address, the old listener is left behind, and nobody who is in its queue is lost.
+    ///
+    /// ```no_run
+    /// # async fn main_(app: axum::Router) -> glidepath::Result<()> {
+    /// let listener = glidepath::Listener::bind("http", "0.0.0.0:4000").await?;
+    /// let report = glidepath::serve(listener, app).restart_in_place().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As tokio's `TcpListener::bind`; and where what was handed on is not what it is said to be.
+    pub async fn bind(name: &str, address: impl ToSocketAddrs) -> io::Result<Self> {
+        let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address).await?.collect();
+        #[cfg(unix)]
+        {
+            let is_bound_there = |socket: BorrowedFd<'_>| {
+                let bound = rustix::net::getsockname(socket).ok().and_then(|bound| SocketAddr::try_from(bound).ok());
+                let is_it = |wanted: &SocketAddr, bound: SocketAddr| {
+                    wanted.ip() == bound.ip() && (wanted.port() == 0 || wanted.port() == bound.port())
+                };
+                bound.is_some_and(|bound| addresses.iter().any(|wanted| is_it(wanted, bound)))
+            };
+            if let Some(socket) = inherited::take(name, is_bound_there)? {
+                return Self::adopt(name, socket);
+            }
+        }
+        Ok(Self::from(TcpListener::bind(&addresses[..]).await?).named(name))
+    }
+
+    /// A unix listener with a name: the one that the process before this one has handed on by that name, if it is bound to
+    /// `path`, and else a new one. A socket at that path that nobody listens on any more is removed before.
+    ///
+    /// # Errors
+    ///
+    /// As tokio's `UnixListener::bind`; and where what was handed on is not what it is said to be.
+    #[cfg(unix)]
+    pub fn bind_unix(name: &str, path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        let is_bound_there = |socket: BorrowedFd<'_>| {
+            let bound = rustix::net::getsockname(socket).ok();
+            let bound = bound.and_then(|bound| rustix::net::SocketAddrUnix::try_from(bound).ok());
+            let bound = bound.as_ref().and_then(|bound| bound.path_bytes());
+            bound == Some(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))
+        };
+        if let Some(socket) = inherited::take(name, is_bound_there)? {
+            return Self::adopt(name, socket);
+        }
+        let bound = match UnixListener::bind(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
+                std::fs::remove_file(path)?;
+                UnixListener::bind(path)
+            }
+            bound => bound,
+        };
+        Ok(Self::from(bound?).named(name))
+    }
+
+    /// The listener that was handed to this process by this name, wherever it is bound: by systemd (socket activation, with
+    /// the name that `FileDescriptorName=` gives it) or by the process before this one. Each can be had once.
+    ///
+    /// ```no_run
+    /// # async fn main_(app: axum::Router) -> glidepath::Result<()> {
+    /// use glidepath::Listener;
+    ///
+    /// let listener = match Listener::inherited("http")? {
+    ///     Some(listener) => listener,
+    ///     None => Listener::bind("http", "0.0.0.0:4000").await?,
+    /// };
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Where `LISTEN_PID`, `LISTEN_FDS` or `LISTEN_FDNAMES` can't be meant as they are, or the descriptor does not listen.
+    #[cfg(unix)]
+    pub fn inherited(name: &str) -> io::Result<Option<Self>> {
+        inherited::take(name, |_| true)?.map(|socket| Self::adopt(name, socket)).transpose()
+    }
+
+    #[cfg(unix)]
+    fn adopt(name: &str, socket: OwnedFd) -> io::Result<Self> {
+        let is_unix = rustix::net::getsockname(&socket)?.address_family() == rustix::net::AddressFamily::UNIX;
+        let listener = if is_unix {
+            let socket = std::os::unix::net::UnixListener::from(socket);
+            socket.set_nonblocking(true)?;
+            Self::plain(Listening::Unix(UnixListener::from_std(socket)?, None))
+        } else {
+            let socket = std::net::TcpListener::from(socket);
+            socket.set_nonblocking(true)?;
+            Self::from(TcpListener::from_std(socket)?)
+        };
+        Ok(Self { inherited: true, ..listener.named(name) })
+    }
+
+    /// The name by which the next process finds it, in a restart. No colon may be in it.
+    pub fn named(self, name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..self }
+    }
+
+    /// Where a TCP listener is bound.
+    ///
+    /// # Errors
+    ///
+    /// Where it is no TCP listener, and as `getsockname` does.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match &self.socket {
+            Listening::Tcp(listener) => listener.local_addr(),
+            #[cfg(unix)]
+            Listening::Unix(..) => Err(io::Error::new(io::ErrorKind::Unsupported, "a unix socket has no port")),
         }
     }
 
@@ -104,6 +234,13 @@ impl From<UnixListener> for Listener {
     }
 }
 
+/// Whether there is a socket that nobody listens on.
+#[cfg(unix)]
+fn is_stale(path: &Path) -> bool {
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    std::os::unix::net::UnixStream::connect(path).is_err_and(refused)
+}
+
 /// A unix socket's path, as long as it is still the one that this listener was bound to.
 #[cfg(unix)]
 #[derive(Debug)]
@@ -148,6 +285,8 @@ const BATCH: usize = 64;
 /// Accepts connections and hands them to `spawn`, until it is sealed.
 pub(crate) struct Acceptor {
     state: State,
+    name: Option<String>,
+    inherited: bool,
     spawn: Box<dyn FnMut(Socket) + Send>,
     /// The slowest handshake seen of late: what a client that is just connecting may need.
     round_trip: Duration,
@@ -191,6 +330,8 @@ impl Acceptor {
         let state = State::Accepting { socket: listener.socket, pause: None, backoff: Duration::ZERO };
         Self {
             state,
+            name: listener.name,
+            inherited: listener.inherited,
             spawn: Box::new(spawn),
             round_trip: Duration::ZERO,
             accepted: 0,
@@ -201,6 +342,46 @@ impl Acceptor {
     /// The longest pause when the system has nothing left to accept with.
     pub(crate) fn set_backoff(&mut self, longest: Duration) {
         self.longest_backoff = longest;
+    }
+
+    /// Whether it was open before this process began.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.inherited
+    }
+
+    /// Its name and a copy of its descriptor, for the next process; or why it can't be handed on.
+    #[cfg(unix)]
+    pub(crate) fn hand_on(&self) -> io::Result<(String, OwnedFd)> {
+        let State::Accepting { socket, .. } = &self.state else {
+            return Err(io::Error::other("a listener is closed already"));
+        };
+        let (socket, place) = match socket {
+            Listening::Tcp(listener) => (listener.as_fd(), listener.local_addr().map(|address| address.to_string())),
+            Listening::Unix(listener, _) => (listener.as_fd(), listener.local_addr().map(|path| format!("{path:?}"))),
+        };
+        let Some(name) = &self.name else {
+            let place = place.unwrap_or_else(|error| error.to_string());
+            return Err(io::Error::other(format!(
+                "the listener on {place} has no name by which the next process could find it; \
+                 make it with `Listener::bind`, or give it one with `Listener::named`"
+            )));
+        };
+        Ok((name.clone(), socket.try_clone_to_owned()?))
+    }
+
+    /// Lets go of it: another process accepts from the same socket, so nothing is refused and nobody in the queue is lost.
+    pub(crate) fn release(&mut self) {
+        self.state = State::Sealed;
+    }
+
+    /// From now on this process accepts from it. A process before it that was to end may have begun to seal it.
+    pub(crate) fn take_over(&self) {
+        #[cfg(target_os = "linux")]
+        if let State::Accepting { socket: Listening::Tcp(listener), .. } = &self.state {
+            if self.inherited {
+                let _none = socket2::SockRef::from(listener).detach_filter();
+            }
+        }
     }
 
     /// Begins to seal; `poll` goes on with it.

@@ -8,9 +8,13 @@ pub(crate) use unix::*;
 
 #[cfg(unix)]
 mod unix {
+    use std::ffi::{CString, c_char};
     use std::io;
     use std::mem::MaybeUninit;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     /// Lets the calling thread receive `signals`, whatever mask the process was started with.
     pub(crate) fn unblock(signals: &[i32]) -> io::Result<()> {
@@ -70,6 +74,131 @@ mod unix {
             libc::sigaction(signal, std::ptr::null(), old.as_mut_ptr()) == 0
                 && old.assume_init().sa_sigaction == libc::SIG_IGN
         }
+    }
+
+    /// Takes over the descriptors that another process has left open for this one, as the environment says, and keeps them
+    /// from the programs that this one starts. Once in the life of a process: then they have an owner.
+    pub(crate) fn adopt(first: RawFd, count: usize) -> io::Result<Vec<OwnedFd>> {
+        static ADOPTED: AtomicBool = AtomicBool::new(false);
+        if count > 0 && ADOPTED.swap(true, Ordering::Relaxed) {
+            return Err(io::Error::other("the inherited descriptors have an owner already"));
+        }
+        let numbers = first..first.saturating_add(i32::try_from(count).unwrap_or(i32::MAX));
+        // First all, so that none is owned when one is missing.
+        for fd in numbers.clone() {
+            // SAFETY: F_GETFD takes any number, and gives -1 where that is not an open descriptor.
+            let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+            // What came through exec does not have the flag, and what this program has opened since does.
+            if flags == -1 || flags & libc::FD_CLOEXEC != 0 {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {fd} was not inherited")));
+            }
+        }
+        for fd in numbers.clone() {
+            // SAFETY: it is open; FD_CLOEXEC is the only flag that there is.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+        // SAFETY: they are open; by the convention of sd_listen_fds(3) they were opened for this process to own, and the
+        // check of `ADOPTED` makes sure that they get this one owner only.
+        Ok(numbers.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect())
+    }
+
+    /// What a new process becomes.
+    pub(crate) struct Image {
+        pub(crate) path: CString,
+        pub(crate) args: Vec<CString>,
+        pub(crate) env: Vec<CString>,
+        /// A variable that is to hold the new process's own id.
+        pub(crate) pid_variable: &'static str,
+        /// What it finds open from `first` on, in this order. Each has a number above all of those.
+        pub(crate) descriptors: Vec<OwnedFd>,
+        pub(crate) first: RawFd,
+    }
+
+    /// The same, as execve(2) wants it.
+    struct Exec {
+        image: Image,
+        /// `NAME=` and room for an id and the end.
+        pid: Vec<u8>,
+        argv: Vec<*const c_char>,
+        /// The last but one is left for `pid`.
+        envp: Vec<*const c_char>,
+    }
+
+    // SAFETY: the pointers are to the heap blocks of `image`'s strings, which live as long as they do, are changed by
+    // nobody, and may be read on any thread.
+    unsafe impl Send for Exec {}
+    // SAFETY: as above; only `&mut self` changes anything.
+    unsafe impl Sync for Exec {}
+
+    impl Exec {
+        fn new(image: Image) -> Self {
+            let null = std::ptr::null();
+            let argv = image.args.iter().map(|arg| arg.as_ptr()).chain([null]).collect();
+            let envp = image.env.iter().map(|variable| variable.as_ptr()).chain([null, null]).collect();
+            let pid = [image.pid_variable.as_bytes(), b"=", &[0; 12]].concat();
+            Self { image, pid, argv, envp }
+        }
+
+        /// Between fork and exec. Everything is there already: nothing is allocated, locked or freed, and the calls are
+        /// async-signal-safe (signal-safety(7)). Returns only if it failed.
+        fn run(&mut self) -> io::Error {
+            for (fd, to) in self.image.descriptors.iter().zip(self.image.first..) {
+                // SAFETY: dup2 takes any two numbers. The copy is not closed by exec. What it replaces is nothing that this
+                // process, which is about to become another, still uses.
+                if unsafe { libc::dup2(fd.as_raw_fd(), to) } == -1 {
+                    return io::Error::last_os_error();
+                }
+            }
+            // What this process was itself given without our knowledge goes no further. An older kernel can't do it at once.
+            #[cfg(target_os = "linux")]
+            // SAFETY: close_range with this flag closes nothing now, takes any two numbers, and touches no memory.
+            let _too_old = unsafe {
+                let above = self.image.first as usize + self.image.descriptors.len();
+                libc::syscall(
+                    libc::SYS_close_range,
+                    above as libc::c_uint,
+                    libc::c_uint::MAX,
+                    libc::CLOSE_RANGE_CLOEXEC,
+                )
+            };
+            // SAFETY: it takes nothing, and can't fail.
+            let pid = unsafe { libc::getpid() }.unsigned_abs();
+            let digits = &mut self.pid[self.image.pid_variable.len() + 1..];
+            let count = pid.checked_ilog10().map_or(1, |log| log as usize + 1);
+            for (i, digit) in digits[..count].iter_mut().enumerate() {
+                *digit = b'0' + (pid / 10_u32.pow((count - 1 - i) as u32) % 10) as u8;
+            }
+            let last = self.envp.len() - 2;
+            self.envp[last] = self.pid.as_ptr().cast();
+            // SAFETY: a path, and two lists of strings that end with null; all of them end with NUL and are owned by `self`.
+            unsafe { libc::execve(self.image.path.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
+            io::Error::last_os_error()
+        }
+    }
+
+    /// Lets `command`, when it is spawned, become `image`: its own program, arguments and environment do not count.
+    ///
+    /// No kept crate does this. The id of the new process is known only after the fork, and std's `Command` fixes the
+    /// environment before it.
+    pub(crate) fn becomes(command: &mut Command, image: Image) {
+        let mut exec = Exec::new(image);
+        // SAFETY: `Exec::run` does only what may be done between fork and exec.
+        unsafe { command.pre_exec(move || Err(exec.run())) };
+    }
+
+    /// Ends a child that was not waited for yet, so that its id can't be another process's.
+    pub(crate) fn kill(child: u32) {
+        let Ok(pid) = libc::pid_t::try_from(child) else { return };
+        // SAFETY: kill takes any two numbers.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+    }
+
+    /// Microseconds of the clock that `CLOCK_MONOTONIC` names, which managers compare with their own.
+    pub(crate) fn monotonic_micros() -> u64 {
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `now` is writable for the call; should it fail, which it cannot for this clock, it stays zero.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+        now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
     }
 }
 

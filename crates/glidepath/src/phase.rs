@@ -64,6 +64,8 @@ pub(crate) enum Cause {
     Terminal(i32),
     /// The program itself, through its handle.
     Handle,
+    /// Another process has taken over: nobody has to be turned away, because nobody is refused.
+    Restart,
 }
 
 /// Something that happened.
@@ -319,7 +321,7 @@ impl Core {
                 commands.push(Command::TurnAway);
                 let waits = self.state == State::Serving
                     && !self.plan.lame_duck.is_zero()
-                    && !matches!(cause, Cause::Terminal(_));
+                    && !matches!(cause, Cause::Terminal(_) | Cause::Restart);
                 if waits {
                     self.state = State::LameDuck { until: now + self.plan.lame_duck };
                 } else {

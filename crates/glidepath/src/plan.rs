@@ -59,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) accept_backoff: Duration,
     /// Event streams go on until the deadline, and are not ended when the drain begins.
     pub(crate) events_to_deadline: bool,
+    /// How long the next process may take until it accepts, in a restart.
+    pub(crate) ready_within: Duration,
     /// HTTP/2 clients are told that they may open WebSockets (RFC 8441).
     pub(crate) connect_protocol: bool,
 }
@@ -79,6 +81,7 @@ impl Default for Plan {
             spread: Duration::ZERO,
             accept_backoff: Duration::from_secs(1),
             events_to_deadline: false,
+            ready_within: Duration::from_secs(30),
             connect_protocol: true,
         }
     }
@@ -97,8 +100,14 @@ impl Plan {
             idle_timeout: self.idle_timeout.min(FOR_EVER),
             goodbye: self.goodbye.min(FOR_EVER),
             spread: self.spread.min(FOR_EVER),
+            ready_within: self.ready_within.min(FOR_EVER),
             ..self
         }
+    }
+
+    /// The most that an end may take, lame duck and all.
+    pub(crate) fn longest_end(&self) -> Duration {
+        self.lame_duck.saturating_add(self.grace).saturating_add(END_MARGIN)
     }
 
     /// In the drain, the most that a half-sent head or a handshake may still take: half of the time for work, so that one
@@ -120,26 +129,21 @@ pub(crate) struct OverBudget {
     lame_duck: Duration,
     grace: Duration,
     budget: Duration,
+    needs: Duration,
 }
 
 impl Plan {
     /// Whether a whole end, lame duck and all, takes longer than the budget allows. Hooks are inside the grace period.
     pub(crate) fn over_budget(&self) -> Option<OverBudget> {
-        let over = OverBudget { lame_duck: self.lame_duck, grace: self.grace, budget: self.budget? };
-        (over.needs() > over.budget).then_some(over)
-    }
-}
-
-impl OverBudget {
-    fn needs(&self) -> Duration {
-        self.lame_duck.saturating_add(self.grace).saturating_add(END_MARGIN)
+        let needs = self.longest_end();
+        let over = OverBudget { lame_duck: self.lame_duck, grace: self.grace, budget: self.budget?, needs };
+        (over.needs > over.budget).then_some(over)
     }
 }
 
 impl fmt::Display for OverBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lame_duck, grace, budget } = *self;
-        let needs = self.needs();
+        let Self { lame_duck, grace, budget, needs } = *self;
         write!(
             f,
             "an end may be killed in its middle: lame duck {lame_duck:?}, grace {grace:?} with the hooks in it, and "

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use slab::Slab;
+use tokio::sync::Notify;
 
 use crate::sync::{Mutex, lock};
 
@@ -31,6 +32,8 @@ pub struct Readiness {
 struct Book {
     stopping: bool,
     held: Slab<Cow<'static, str>>,
+    /// Who waits for the last latch.
+    changed: Arc<Notify>,
 }
 
 /// Holds readiness back until it is released or dropped: an initialization that fails on its way holds back nothing.
@@ -42,6 +45,10 @@ pub struct Latch {
 }
 
 impl Readiness {
+    pub(crate) fn new(changed: Arc<Notify>) -> Self {
+        Self { book: Arc::new(Mutex::new(Book { changed, ..Book::default() })) }
+    }
+
     /// Holds readiness back from now on. `/readyz` says the name of what it waits for.
     ///
     /// Taken before the service serves, it is never ready too early. One that is taken later makes it unready again.
@@ -76,7 +83,11 @@ impl Latch {
 
 impl Drop for Latch {
     fn drop(&mut self) {
-        lock(&self.book).held.remove(self.key);
+        let mut book = lock(&self.book);
+        book.held.remove(self.key);
+        if book.held.is_empty() {
+            book.changed.notify_one();
+        }
     }
 }
 

@@ -49,8 +49,11 @@ pub struct Report {
     pub outcome: Outcome,
     /// What the process should exit with.
     pub exit_code: u8,
-    /// What asked for the end: a signal's name, or `handle`.
+    /// What asked for the end: a signal's name, `handle`, or `restart` where another process has taken over.
     pub cause: String,
+    /// The id of the process that has taken over, after a restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub successor: Option<u32>,
     /// From the signal to the report.
     #[serde(rename = "took_ms", serialize_with = "millis")]
     pub took: Duration,
@@ -256,6 +259,9 @@ impl fmt::Display for Report {
         };
         let (took, grace) = (Seconds(self.took), Seconds(self.grace));
         writeln!(f, "glidepath: {how} ({}, {took} of {grace}, exit code {})", self.cause, self.exit_code)?;
+        if let Some(successor) = self.successor {
+            writeln!(f, "  {:<12} process {successor} has taken over", "successor")?;
+        }
         let c = &self.connections;
         let parts = [
             (c.finished, "finished"),

@@ -123,6 +123,40 @@ impl Server {
         self
     }
 
+    /// Turns on restart in place: SIGHUP, unless it was ignored at the start, and [`Handle::restart`](crate::Handle::restart)
+    /// start the program's file again, and the listeners go on to the new process. Off, unless set. Unix only.
+    ///
+    /// - The file is executed as this process was: by the same path, with the same arguments and in the same folder. A new
+    ///   version at that path, or a link there that leads to it, is what runs then. The environment is this process's, with
+    ///   the listeners in `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES` (sd_listen_fds(3)). No other descriptor is passed.
+    /// - Every listener needs a name: make it with [`Listener::bind`], in both processes.
+    /// - When the new process serves and none of its [latches](Lifecycle::readiness) is held, it takes over. Only then this
+    ///   one drains, as after a signal, but without a lame duck: nobody is refused, because the socket stays open.
+    ///   WebSockets are closed with 1012 and not 1001. The [`Report`] names the successor.
+    /// - If the new process can't be executed, ends, or takes longer than [`ready_within`](Server::ready_within), it is ended,
+    ///   this one goes on serving, and says why in its log. The new one has accepted nothing by then.
+    /// - One at a time: none begins while another is under way, or while the process before this one still drains.
+    ///
+    /// The new process is a child of this one, and then of whoever adopts orphans. A process that is PID 1 can't be
+    /// replaced so: with its end the container ends.
+    ///
+    /// Any program can be the next one. One that is not built on glidepath finds in `GLIDEPATH_RESTART` the descriptor of a
+    /// socket, and writes `accepting` and a line end to it as soon as it accepts.
+    ///
+    /// To turn it on before the server is made, see [`Lifecycle::restart_in_place`].
+    pub fn restart_in_place(self) -> Self {
+        if let Ok(lifecycle) = &self.lifecycle {
+            lifecycle.restart_in_place();
+        }
+        self
+    }
+
+    /// In a restart, how long the next process may take until it accepts. 30 s.
+    pub fn ready_within(mut self, time: Duration) -> Self {
+        self.plan.ready_within = time;
+        self
+    }
+
     /// Warns at the start, in the log, when lame duck and grace (which has the hooks in it) do not fit the time that whoever
     /// ends the process gives it before SIGKILL. No budget unless stated.
     ///

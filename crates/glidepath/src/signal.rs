@@ -15,6 +15,8 @@ const DEBOUNCE: Duration = Duration::from_millis(250);
 pub(crate) enum Heard {
     /// One step towards the end.
     Stop(Cause),
+    /// Restart in place, where that is on (SIGHUP).
+    Restart,
     /// Say what is running, and end (SIGQUIT).
     Dump,
     /// The time is up, or somebody woke the thread.
@@ -29,6 +31,7 @@ pub(crate) fn name(cause: Cause) -> &'static str {
     match cause {
         Cause::Signal(signal) | Cause::Terminal(signal) => imp::signal_name(signal),
         Cause::Handle => "handle",
+        Cause::Restart => "restart",
     }
 }
 
@@ -36,7 +39,7 @@ pub(crate) fn name(cause: Cause) -> &'static str {
 pub(crate) fn number(cause: Cause) -> Option<u8> {
     match cause {
         Cause::Signal(signal) | Cause::Terminal(signal) => u8::try_from(signal).ok(),
-        Cause::Handle => None,
+        Cause::Handle | Cause::Restart => None,
     }
 }
 
@@ -62,6 +65,7 @@ mod imp {
         delivery: SignalDelivery<UnixStream, SignalOnly>,
         all: Vec<i32>,
         last_stop: Option<Instant>,
+        last_restart: Option<Instant>,
         /// More than one can be pending; they are told one by one.
         heard: Vec<Heard>,
     }
@@ -89,10 +93,11 @@ mod imp {
             waker.set_nonblocking(true)?;
             os::note_signals(&all);
             let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, &all)?;
-            let mut signals = Self { delivery, all, last_stop: None, heard: Vec::new() };
+            let mut signals = Self { delivery, all, last_stop: None, last_restart: None, heard: Vec::new() };
             // One that came meanwhile may come by both ways; the debounce makes them one.
             let early: Vec<i32> = signals.all.iter().copied().filter(|signal| os::was_noted(*signal)).collect();
-            signals.hear(early);
+            // That a restart is wanted is not known as early as this.
+            signals.hear(early, false);
             Ok((signals, Waker(waker)))
         }
 
@@ -101,15 +106,15 @@ mod imp {
             os::unblock(&self.all)
         }
 
-        /// Blocks until something is heard, or for `limit`.
-        pub(crate) fn wait(&mut self, limit: Option<Duration>) -> Heard {
+        /// Blocks until something is heard, or for `limit`. `restarts`: whether SIGHUP asks for a restart.
+        pub(crate) fn wait(&mut self, limit: Option<Duration>, restarts: impl Fn() -> bool) -> Heard {
             if self.heard.is_empty() {
-                self.listen(limit);
+                self.listen(limit, restarts);
             }
             self.heard.pop().unwrap_or(Heard::Nothing)
         }
 
-        fn listen(&mut self, limit: Option<Duration>) {
+        fn listen(&mut self, limit: Option<Duration>, restarts: impl Fn() -> bool) {
             // Zero would mean for ever.
             let limit = limit.map(|limit| limit.max(Duration::from_millis(1)));
             let _ = self.delivery.get_read().set_read_timeout(limit);
@@ -124,17 +129,24 @@ mod imp {
             };
             let Ok(Some(pending)) = self.delivery.poll_pending(&mut wait) else { return };
             let signals = pending.collect();
-            self.hear(signals);
+            self.hear(signals, restarts());
         }
 
-        fn hear(&mut self, signals: Vec<i32>) {
-            let now = Instant::now();
+        fn hear(&mut self, signals: Vec<i32>, restarts: bool) {
             for signal in signals {
-                if signal == SIGQUIT {
-                    self.heard.push(Heard::Dump);
-                } else if self.last_stop.is_none_or(|last| now.saturating_duration_since(last) >= DEBOUNCE) {
-                    self.last_stop = Some(now);
-                    self.heard.push(Heard::Stop(cause(signal)));
+                let (last, heard) = match signal {
+                    SIGQUIT => {
+                        self.heard.push(Heard::Dump);
+                        continue;
+                    }
+                    // Each kind has a debounce of its own: a stop that follows a restart is no part of it.
+                    SIGHUP if restarts => (&mut self.last_restart, Heard::Restart),
+                    stop => (&mut self.last_stop, Heard::Stop(cause(stop))),
+                };
+                let now = Instant::now();
+                if last.is_none_or(|last| now.saturating_duration_since(last) >= DEBOUNCE) {
+                    *last = Some(now);
+                    self.heard.push(heard);
                 }
             }
         }
@@ -210,7 +222,7 @@ mod imp {
             Ok(())
         }
 
-        pub(crate) fn wait(&mut self, limit: Option<Duration>) -> Heard {
+        pub(crate) fn wait(&mut self, limit: Option<Duration>, _restarts: impl Fn() -> bool) -> Heard {
             match limit {
                 Some(limit) => self.0.recv_timeout(limit).unwrap_or(Heard::Nothing),
                 None => self.0.recv().unwrap_or(Heard::Nothing),

@@ -55,7 +55,7 @@ impl Goodbye {
         if now < since + HANDLERS_GOODBYE && stage < Stage::Answer && !wire.said_goodbye() {
             return Farewell::Wait(Some(since + HANDLERS_GOODBYE));
         }
-        let said = wire.poll_say_goodbye(cx).is_ready();
+        let said = wire.poll_say_goodbye(entry.registry().close_code(), cx).is_ready();
         // A handler that reads sees the peer's answer itself, and ends by it.
         if said && now >= since + HANDLERS_READING && wire.poll_goodbye(cx).is_ready() {
             return Farewell::Over;

@@ -14,6 +14,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use super::entry::{End, Entry};
+use super::upgraded::{GOING_AWAY, SERVICE_RESTART};
 use crate::os::coarse_millis;
 use crate::plan::Plan;
 use crate::report::{self, Running};
@@ -56,6 +57,8 @@ pub(crate) struct Registry {
     plan: Mutex<Plan>,
     /// When the drain began, in coarse milliseconds; zero before.
     drain_began: AtomicU64,
+    /// Another process serves on: WebSockets are told so.
+    restarts: AtomicBool,
     /// Requests are to bear their peer's address.
     keeps_peers: AtomicBool,
     /// How many of `entries`, with which it is locked, are at rest with an untold client: see [`Entry::stay_untold`].
@@ -83,6 +86,7 @@ impl Registry {
             ended: Mutex::default(),
             plan: Mutex::new(*plan),
             drain_began: AtomicU64::new(0),
+            restarts: AtomicBool::new(false),
             keeps_peers: AtomicBool::new(false),
             untold: AtomicUsize::new(0),
             only_untold: AtomicBool::new(false),
@@ -92,6 +96,16 @@ impl Registry {
 
     pub(crate) fn set_plan(&self, plan: &Plan) {
         *lock(&self.plan) = *plan;
+    }
+
+    /// Before the drain: its WebSockets are told that it is a restart.
+    pub(crate) fn restarts(&self) {
+        self.restarts.store(true, Relaxed);
+    }
+
+    /// What a WebSocket's Close says in the drain.
+    pub(crate) fn close_code(&self) -> u16 {
+        if self.restarts.load(Relaxed) { SERVICE_RESTART } else { GOING_AWAY }
     }
 
     /// Connections that come from now on keep their peer's address.

@@ -14,7 +14,10 @@ use crate::stream::Stream;
 use crate::sync::{Mutex, MutexGuard, lock};
 
 /// The server is going away (RFC 6455, section 7.4.1).
-const GOING_AWAY: u16 = 1001;
+pub(crate) const GOING_AWAY: u16 = 1001;
+
+/// It restarts: connecting again is worth it (the WebSocket close code registry).
+pub(crate) const SERVICE_RESTART: u16 = 1012;
 
 /// What was switched to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +38,8 @@ struct Inner<T> {
     inbound: Follower,
     outbound: Follower,
     goodbye: Goodbye,
+    /// What our Close says.
+    code: u16,
     /// Bytes that the handler wrote behind our Close.
     thrown_away: usize,
     /// The handler has dropped its end.
@@ -75,6 +80,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
             inbound: Follower::default(),
             outbound: Follower::default(),
             goodbye: Goodbye::Handlers,
+            code: GOING_AWAY,
             thrown_away: 0,
             dropped: false,
             reader: None,
@@ -187,7 +193,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
     /// A Close has gone out whole, from the handler or from us.
     pub(crate) fn said_goodbye(&self) -> bool {
         let inner = self.lock();
-        inner.goodbye == Goodbye::Ours(close_frame(GOING_AWAY).len()) || inner.outbound.saw_close()
+        inner.goodbye == Goodbye::Ours(close_frame(inner.code).len()) || inner.outbound.saw_close()
     }
 
     /// The peer's Close has come.
@@ -195,12 +201,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
         self.lock().inbound.saw_close()
     }
 
-    /// Says goodbye for a handler that does not, as soon as no frame is going out. Ready when it is said, also by the
-    /// handler meanwhile.
-    pub(crate) fn poll_say_goodbye(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Says goodbye with this code for a handler that does not, as soon as no frame is going out. Ready when it is said,
+    /// also by the handler meanwhile.
+    pub(crate) fn poll_say_goodbye(&self, code: u16, cx: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.lock();
         if inner.goodbye == Goodbye::Handlers {
             inner.goodbye = Goodbye::Due;
+            inner.code = code;
         }
         if inner.outbound.saw_close() {
             return Poll::Ready(());
@@ -265,7 +272,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inner<T> {
 
     /// Writes our Close, between two frames. A socket that fails is not going to say more.
     fn poll_say_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let frame = close_frame(GOING_AWAY);
+        let frame = close_frame(self.code);
         loop {
             let written = match self.goodbye {
                 Goodbye::Ours(written) => written,

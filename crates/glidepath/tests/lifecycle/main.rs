@@ -8,6 +8,8 @@ mod hooks;
 mod over_tls;
 mod probes;
 mod requests;
+#[cfg(unix)]
+mod restarts;
 mod tasks;
 mod tls;
 mod websockets;

@@ -12,7 +12,7 @@ use crate::support::tls::{config_of, over_tls};
 use crate::support::websocket::{CLOSE, WebSocket};
 use crate::support::*;
 use crate::{
-    at_rest, background, early_answers, ending, http2, in_flight, listener, readiness, signals, slow_clients,
+    at_rest, background, early_answers, ending, http2, in_flight, listener, readiness, restart, signals, slow_clients,
     slow_link, under_load, upgraded,
 };
 
@@ -482,6 +482,10 @@ over_tls! {
     tls_3_ws_1_a_websocket_gets_close_1001_and_its_reply_is_awaited: upgraded::ws_1_a_websocket_gets_close_1001_and_its_reply_is_awaited,
     tls_3_ws_3_a_peer_that_does_not_answer_the_close_is_cut_after_5_s: upgraded::ws_3_a_peer_that_does_not_answer_the_close_is_cut_after_5_s,
     tls_3_ws_4_an_upgrade_asked_for_in_the_drain: upgraded::ws_4_an_upgrade_asked_for_in_the_drain,
+    tls_3_sig_11_sighup_restarts: restart::sig_11_sighup_restarts,
+    tls_3_sig_11_sighup_ignored_at_start_restarts_nothing: restart::sig_11_sighup_ignored_at_start_restarts_nothing,
+    tls_3_sig_11_sigterm_right_after_sighup_ends_it: restart::sig_11_sigterm_right_after_sighup_ends_it,
+    tls_3_ws_6_in_a_restart_a_websocket_gets_close_1012: restart::ws_6_in_a_restart_a_websocket_gets_close_1012,
     tls_3_ws_7_over_http2_it_gets_close_1001_and_its_reply_is_awaited: upgraded::ws_7_over_http2_it_gets_close_1001_and_its_reply_is_awaited,
     tls_3_ws_7_over_http2_one_that_is_asked_for_between_the_goaways: upgraded::ws_7_over_http2_one_that_is_asked_for_between_the_goaways,
     tls_3_sse_1_an_event_stream_is_ended_properly_at_the_drain: upgraded::sse_1_an_event_stream_is_ended_properly_at_the_drain,

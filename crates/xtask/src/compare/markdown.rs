@@ -114,10 +114,13 @@ fn by_section(servers: &[Server]) -> String {
     text
 }
 
+/// How it was confirmed, and what was seen.
+type Cause<'a> = (&'static str, &'a str);
+
 fn what_failed(server: &Server) -> String {
     let mut text =
         format!("\n### {}\n\nSettings: {}. Checked {}.\n", server.run.target.name, server.why, server.run.started);
-    let mut causes: Vec<(Option<(&str, &str)>, Vec<&Case>)> = Vec::new();
+    let mut causes: Vec<(Option<Cause<'_>>, Vec<&Case>)> = Vec::new();
     for case in server.failing() {
         let cause = server.confirmed(case).map(|confirmed| (confirmed.by.word(), confirmed.note.trim()));
         match causes.iter_mut().find(|(known, _)| *known == cause) {

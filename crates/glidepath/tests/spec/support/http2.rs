@@ -64,6 +64,12 @@ impl Http2 {
         sockets::wait_for_accept(self.stream.socket());
     }
 
+    /// Returns once the server has read all that was sent.
+    #[track_caller]
+    pub(crate) fn until_read(&self) {
+        sockets::wait_for_read(self.stream.socket());
+    }
+
     /// Connects and exchanges settings.
     #[track_caller]
     pub(crate) fn connect(server: SocketAddr) -> Self {

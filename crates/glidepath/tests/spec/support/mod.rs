@@ -8,7 +8,8 @@ pub(crate) mod sockets;
 pub(crate) mod tls;
 pub(crate) mod websocket;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -43,4 +44,25 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) -> Duratio
         sleep(ms(1));
     }
     start.elapsed()
+}
+
+/// A folder of the test's own.
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
+}
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("glidepath-{name}-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("room for a folder");
+        Self { path }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _left = std::fs::remove_dir_all(&self.path);
+    }
 }

@@ -4,15 +4,18 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process, set_child_subreaper, waitid, waitpid,
+};
 
 use super::{PATIENCE, fetch, sockets, tls, wait_until};
 
@@ -96,7 +99,10 @@ impl Start {
     }
 
     /// Starts it and returns at once.
+    #[expect(clippy::zombie_processes, reason = "`Process` waits for it, by its id")]
     pub(crate) fn launch(self) -> Process {
+        // What a process of ours leaves behind comes to us, and not to init: the next one, after a restart.
+        set_child_subreaper(Some(getpid())).expect("a process may adopt orphans");
         let speaks_tls = self.speaks_tls();
         let mut words: Vec<OsString> = self.wrapper.iter().map(OsString::from).collect();
         words.push(self.program.into());
@@ -113,21 +119,26 @@ impl Start {
         if self.unread {
             drop((child.stdout.take(), child.stderr.take()));
         }
+        // From here on it is known by its id, and reaped by that.
+        let started = Pid::from_child(&child);
         Process {
-            pid: Pid::from_child(&child),
+            pid: started,
+            started_pid: started,
+            reaped: false,
+            stdin: child.stdin.take(),
             stdout: Captured::from(child.stdout.take()),
             stderr: Captured::from(child.stderr.take()),
-            ended: watch_end(Pid::from_child(&child)),
-            child,
+            ended: watch_end(started),
             speaks_tls,
             address: None,
             started: Instant::now(),
+            reports: 0,
         }
     }
 }
 
 /// Cargo builds the examples with the tests, beside them.
-fn built_example(name: &str) -> PathBuf {
+pub(crate) fn built_example(name: &str) -> PathBuf {
     let test = env::current_exe().expect("a test knows its own path");
     let profile = test.ancestors().find(|folder| folder.join("examples").is_dir());
     let program = profile.expect("the examples are built beside the tests").join("examples").join(name);
@@ -137,11 +148,17 @@ fn built_example(name: &str) -> PathBuf {
 
 /// A running process. Dropping it kills it; a test that fails meanwhile says what the process had said.
 pub(crate) struct Process {
-    child: Child,
+    /// Who gets the signals.
     pid: Pid,
+    /// Our child.
+    started_pid: Pid,
+    reaped: bool,
+    stdin: Option<ChildStdin>,
     speaks_tls: bool,
     address: Option<SocketAddr>,
     started: Instant,
+    /// How many processes before it have told their end on the same output.
+    reports: usize,
     ended: Receiver<Instant>,
     pub(crate) stdout: Captured,
     pub(crate) stderr: Captured,
@@ -214,7 +231,7 @@ impl Process {
     }
 
     pub(crate) fn stdin(&mut self) -> &mut ChildStdin {
-        self.child.stdin.as_mut().expect("its input is a pipe")
+        self.stdin.as_mut().expect("its input is a pipe")
     }
 
     /// For one that runs under a wrapper which stays its parent.
@@ -254,7 +271,7 @@ impl Process {
 
     pub(crate) fn is_running(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        matches!(waitid(WaitId::Pid(Pid::from_child(&self.child)), options), Ok(None))
+        matches!(waitid(WaitId::Pid(self.started_pid), options), Ok(None))
     }
 
     /// Ends it by SIGTERM and waits for the end.
@@ -271,11 +288,75 @@ impl Process {
 
     #[track_caller]
     pub(crate) fn exit_within(mut self, bound: Duration) -> Exit {
+        let (status, at) = self.ended_within(bound);
+        Exit { status, at, stdout: self.stdout.to_end(), stderr: self.stderr.to_end() }
+    }
+
+    #[track_caller]
+    fn ended_within(&mut self, bound: Duration) -> (ExitStatus, Instant) {
         let Ok(at) = self.ended.recv_timeout(bound) else {
             panic!("still running {bound:?} later");
         };
-        let status = self.child.wait().expect("it has ended");
-        Exit { status, at, stdout: self.stdout.to_end(), stderr: self.stderr.to_end() }
+        (self.reap().expect("our child"), at)
+    }
+
+    /// `None`: it was a child of another process, which has reaped it.
+    fn reap(&mut self) -> Option<ExitStatus> {
+        self.reaped = true;
+        let (_, status) = waitpid(Some(self.started_pid), WaitOptions::empty()).ok()??;
+        Some(ExitStatus::from_raw(status.as_raw()))
+    }
+
+    /// Waits for its end in a restart: how it ended, with what both had said by then, and the process that took over.
+    #[track_caller]
+    pub(crate) fn replaced(self) -> (Exit, Process) {
+        let (exit, next) = self.exit_or_replaced();
+        let next = next.unwrap_or_else(|| panic!("nobody has taken over:\n{}", exit.stderr));
+        (exit, next)
+    }
+
+    /// The same, where it may also have ended as others do.
+    #[track_caller]
+    pub(crate) fn exit_or_replaced(mut self) -> (Exit, Option<Process>) {
+        let (status, at) = self.ended_within(PATIENCE);
+        // Its last words are read once they are there; the end of its output is not, because the next one has it, too.
+        let reports = |text: &str| text.lines().filter(|line| line.starts_with('{')).count();
+        let text = self.stdout.wait_until(|text| reports(text) > self.reports);
+        let line = text.lines().filter(|line| line.starts_with('{')).nth(self.reports).unwrap_or_default();
+        let report: serde_json::Value = serde_json::from_str(line).expect("a report is JSON");
+        let next = report["successor"].as_i64().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let exit = Exit { status, at, stdout: text, stderr: self.stderr.so_far() };
+        let next = next.map(|next| self.next(next));
+        (exit, next)
+    }
+
+    /// Once it has ended: the process that goes on for it, which is our child now.
+    fn next(&mut self, pid: Pid) -> Process {
+        Process {
+            pid,
+            started_pid: pid,
+            reaped: false,
+            stdin: self.stdin.take(),
+            stdout: self.stdout.clone(),
+            stderr: self.stderr.clone(),
+            ended: watch_end(pid),
+            speaks_tls: self.speaks_tls,
+            address: self.address,
+            started: Instant::now(),
+            reports: self.reports + 1,
+        }
+    }
+
+    /// Waits for its end, and gives the child of it that goes on.
+    #[track_caller]
+    pub(crate) fn taken_over_by(mut self, pid: Pid) -> Process {
+        self.ended_within(PATIENCE);
+        self.next(pid)
+    }
+
+    /// The processes that it has started and that run.
+    pub(crate) fn children(&self) -> Vec<Pid> {
+        children_of(self.started_pid)
     }
 
     /// CPU time used so far, in user and kernel mode. Linux only.
@@ -290,10 +371,16 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It is reaped only here or in `exit_within`, so that the pid can't be another process's yet.
-        if matches!(self.child.try_wait(), Ok(None)) {
-            let _ended = self.child.kill();
-            let _status = self.child.wait();
+        // It is reaped only here or in `ended_within`, so that the pid can't be another process's yet.
+        if !self.reaped {
+            let left = self.children();
+            let _ended = kill_process(self.started_pid, Signal::KILL);
+            self.reap();
+            // Ours now: a successor that was on its way. Whom a wrapper started dies with its parent or is not ours to see.
+            for child in left {
+                let _ended = kill_process(child, Signal::KILL);
+                let _reaped = waitpid(Some(child), WaitOptions::empty());
+            }
         }
         if thread::panicking() {
             eprintln!("--- the process, {:?} after its start", self.started.elapsed());
@@ -304,6 +391,13 @@ impl Drop for Process {
             );
         }
     }
+}
+
+fn children_of(pid: Pid) -> Vec<Pid> {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).into_iter().flatten().flatten();
+    let children = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    let ids = children.flat_map(|ids| ids.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<i32>>());
+    ids.filter_map(Pid::from_raw).collect()
 }
 
 /// Sees the end as it happens, and leaves the reaping to the owner of the child.
@@ -319,6 +413,7 @@ fn watch_end(pid: Pid) -> Receiver<Instant> {
 }
 
 /// What a process wrote so far on one of its outputs.
+#[derive(Clone)]
 pub(crate) struct Captured {
     text: Arc<(Mutex<Text>, Condvar)>,
 }
@@ -340,7 +435,7 @@ impl Captured {
             loop {
                 let mut line = Vec::new();
                 let read = output.read_until(b'\n', &mut line).unwrap_or(0);
-                let mut text = written.0.lock().expect("no reader panics");
+                let mut text = written.0.lock().unwrap_or_else(PoisonError::into_inner);
                 text.ended = read == 0;
                 text.lines.push_str(&String::from_utf8_lossy(&line));
                 written.1.notify_all();
@@ -352,37 +447,55 @@ impl Captured {
         Captured { text }
     }
 
+    /// Also where a test has failed with it in its hand: what was said by then is to be told.
+    fn lock(&self) -> MutexGuard<'_, Text> {
+        self.text.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn so_far(&self) -> String {
-        self.text.0.lock().expect("no reader panics").lines.clone()
+        self.lock().lines.clone()
     }
 
     /// The whole of it, once the process has ended; what a grandchild might still write is not waited for.
     fn to_end(&self) -> String {
-        let text = self.text.0.lock().expect("no reader panics");
-        let (text, _) =
-            self.text.1.wait_timeout_while(text, Duration::from_secs(2), |text| !text.ended).expect("no reader panics");
+        let text = self.lock();
+        let (text, _) = self
+            .text
+            .1
+            .wait_timeout_while(text, Duration::from_secs(2), |text| !text.ended)
+            .unwrap_or_else(PoisonError::into_inner);
         text.lines.clone()
     }
 
     /// The line of this number, counted from one, as soon as it is whole.
     #[track_caller]
     pub(crate) fn wait_for_line(&self, number: usize, bound: Duration) -> String {
-        let text = self.text.0.lock().expect("no reader panics");
+        let text = self.lock();
         let lacks = |text: &mut Text| text.lines.lines().count() < number && !text.ended;
-        let (text, _) = self.text.1.wait_timeout_while(text, bound, lacks).expect("no reader panics");
+        let (text, _) = self.text.1.wait_timeout_while(text, bound, lacks).unwrap_or_else(PoisonError::into_inner);
         let line = text.lines.lines().nth(number - 1);
         line.unwrap_or_else(|| panic!("no line {number} within {bound:?}:\n{}", text.lines)).to_owned()
+    }
+
+    /// All of it, as soon as it is as it should be.
+    #[track_caller]
+    pub(crate) fn wait_until(&self, is_so: impl Fn(&str) -> bool) -> String {
+        let text = self.lock();
+        let lacks = |text: &mut Text| !is_so(&text.lines) && !text.ended;
+        let (text, _) = self.text.1.wait_timeout_while(text, PATIENCE, lacks).unwrap_or_else(PoisonError::into_inner);
+        assert!(is_so(&text.lines), "this never came to be what was waited for:\n{}", text.lines);
+        text.lines.clone()
     }
 
     /// The first line that contains `words`, as soon as it is there.
     #[track_caller]
     pub(crate) fn wait_for(&self, words: &str) -> String {
-        let text = self.text.0.lock().expect("no reader panics");
+        let text = self.lock();
         let (text, _) = self
             .text
             .1
             .wait_timeout_while(text, PATIENCE, |text| !text.lines.contains(words) && !text.ended)
-            .expect("no reader panics");
+            .unwrap_or_else(PoisonError::into_inner);
         let line = text.lines.lines().find(|line| line.contains(words));
         line.unwrap_or_else(|| panic!("no line with {words:?} in:\n{}", text.lines)).to_owned()
     }

@@ -1,0 +1,313 @@
+//! Performs what `handover.rs` decides: towards the process before this one, towards the one after it, and towards the
+//! service manager, who is to know which of them is the service.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::Shared;
+use crate::admin::Admin;
+use crate::display;
+use crate::error::{Error, Result};
+use crate::handover::{Command, Event, Word};
+use crate::inherited;
+use crate::listener::Acceptor;
+use crate::os;
+use crate::phase::{self, Cause, Phase};
+use crate::restart::{HandedOn, Predecessor, Program, Succession};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{Mutex, lock};
+use crate::systemd::{Due, Manager};
+
+/// What all handles share of it.
+pub(crate) struct Restart {
+    on: AtomicBool,
+    program: std::io::Result<Program>,
+    /// The channel to the process before this one, until it is used.
+    predecessor: Mutex<Option<OwnedFd>>,
+    has_predecessor: bool,
+    /// The child that is not on its own yet, or zero.
+    unfinished: AtomicU32,
+    /// The process that has taken over, or zero.
+    successor: AtomicU32,
+}
+
+impl Restart {
+    pub(super) fn new() -> Self {
+        let predecessor = inherited::channel().unwrap_or_else(|error| {
+            tracing::warn!("what this process was to inherit: {error}");
+            None
+        });
+        Self {
+            on: AtomicBool::new(false),
+            program: Program::of_this_process(),
+            has_predecessor: predecessor.is_some(),
+            predecessor: Mutex::new(predecessor),
+            unfinished: AtomicU32::new(0),
+            successor: AtomicU32::new(0),
+        }
+    }
+
+    pub(super) fn has_predecessor(&self) -> bool {
+        self.has_predecessor
+    }
+
+    pub(crate) fn turn_on(&self) {
+        self.on.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.on.load(Ordering::Acquire)
+    }
+
+    pub(super) fn successor(&self) -> Option<u32> {
+        Some(self.successor.load(Ordering::Acquire)).filter(|pid| *pid != 0)
+    }
+
+    /// The process ends by force, and with it one that has not taken over: left alone, it would.
+    pub(super) fn end_successor(&self) {
+        let pid = self.unfinished.load(Ordering::Acquire);
+        if pid != 0 {
+            os::kill(pid);
+        }
+    }
+}
+
+impl Shared {
+    /// Asks, and says at once if it is refused.
+    pub(super) fn ask_for_restart(&self) -> Result<oneshot::Receiver<Result<u32>>> {
+        if !self.restart.is_on() {
+            return Err(Error::restart("it is not turned on; see `Server::restart_in_place`"));
+        }
+        if std::process::id() == 1 {
+            return Err(Error::restart("this process is PID 1, and the new one would end with it"));
+        }
+        let mut inner = lock(&self.inner);
+        let commands = inner.handover.step(Event::Ask);
+        if let [Command::Refuse(refusal)] = commands[..] {
+            return Err(Error::restart(refusal.to_string()));
+        }
+        inner.handover_commands.extend(commands);
+        let (answer, answered) = oneshot::channel();
+        inner.callers.push(answer);
+        drop(inner);
+        self.changed.notify_one();
+        Ok(answered)
+    }
+
+    pub(crate) async fn restart(&self) -> Result<u32> {
+        let answered = self.ask_for_restart()?;
+        answered.await.unwrap_or_else(|_| Err(Error::restart("serving ended meanwhile")))
+    }
+
+    fn hand_over(&self, event: Event) {
+        let mut inner = lock(&self.inner);
+        let commands = inner.handover.step(event);
+        inner.handover_commands.extend(commands);
+    }
+
+    fn next_handover_command(&self) -> Option<Command> {
+        lock(&self.inner).handover_commands.pop_front()
+    }
+
+    fn answer_callers(&self, mut answer: impl FnMut() -> Result<u32>) {
+        let callers = std::mem::take(&mut lock(&self.inner).callers);
+        callers.into_iter().for_each(|caller| {
+            let _nobody_waits = caller.send(answer());
+        });
+    }
+}
+
+/// What [`drive`](super::drive) has of it.
+pub(super) struct HandOn {
+    predecessor: Option<Predecessor>,
+    succession: Succession,
+    handed_on: Option<HandedOn>,
+    manager: Manager,
+    prepared: bool,
+    accepts: bool,
+    /// The process that had taken over.
+    gone: bool,
+}
+
+impl HandOn {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        let channel = lock(&shared.restart.predecessor).take();
+        let predecessor = channel.and_then(|channel| {
+            Predecessor::new(channel).inspect_err(|error| tracing::warn!(%error, "the process before this one")).ok()
+        });
+        let mut this = Self {
+            predecessor,
+            succession: Succession::new(),
+            handed_on: None,
+            manager: Manager::of_environment(),
+            prepared: false,
+            accepts: false,
+            gone: false,
+        };
+        if this.predecessor.is_none() {
+            // Where there was one, it can't be heard, and so is as good as gone.
+            shared.hand_over(if shared.restart.has_predecessor { Event::PredecessorGone } else { Event::Prepared });
+            this.prepared = true;
+            this.close_rest();
+        }
+        this
+    }
+
+    /// Whether this process may accept, or seal what it did.
+    pub(super) fn accepts(&self) -> bool {
+        self.accepts
+    }
+
+    fn close_rest(&self) -> Vec<usize> {
+        let (rest, taken) = inherited::close_rest();
+        for name in rest {
+            tracing::info!("the inherited listener `{name}` was not taken, and is closed");
+        }
+        taken
+    }
+
+    pub(super) fn perform(&mut self, shared: &Shared, acceptors: &[Acceptor], admin: &Admin) {
+        if !self.prepared && shared.readiness.is_ready() {
+            self.prepared = true;
+            shared.hand_over(Event::Prepared);
+        }
+        while let Some(command) = shared.next_handover_command() {
+            match command {
+                Command::Say(word) => {
+                    let took = if word == Word::Ready { self.close_rest() } else { Vec::new() };
+                    if let Some(predecessor) = &self.predecessor {
+                        predecessor.say(word, &took);
+                    }
+                }
+                Command::Accept => {
+                    self.close_rest();
+                    acceptors.iter().chain(admin.acceptors()).for_each(Acceptor::take_over);
+                    self.accepts = true;
+                    self.manager.ready();
+                    if shared.restart.is_on() {
+                        warn_of_the_nameless(acceptors.iter().chain(admin.acceptors()));
+                    }
+                }
+                Command::Start => self.start(shared, acceptors, admin),
+                Command::Tell(word) => {
+                    shared.restart.unfinished.store(self.succession.pid().unwrap_or(0), Ordering::Release);
+                    self.succession.tell(word);
+                }
+                Command::GiveUp(reason) => self.succession.give_up(reason),
+                Command::HandOn => self.hand_on(shared),
+                // Said to the one who asked, in `ask_for_restart`.
+                Command::Refuse(_) => {}
+            }
+        }
+    }
+
+    fn start(&mut self, shared: &Shared, acceptors: &[Acceptor], admin: &Admin) {
+        let within = shared.registry.plan().ready_within;
+        tracing::info!("restarting: the next process has {within:?} to get ready");
+        self.manager.reloading(within);
+        let listeners = acceptors.iter().chain(admin.acceptors()).map(Acceptor::hand_on);
+        match (&shared.restart.program, listeners.collect::<std::io::Result<Vec<_>>>()) {
+            (Ok(program), Ok(listeners)) => self.succession.start(program, listeners, within),
+            (Err(error), _) => self.succession.cannot_start(format!("the program is not known: {error}")),
+            (_, Err(error)) => self.succession.cannot_start(error.to_string()),
+        }
+    }
+
+    fn hand_on(&mut self, shared: &Shared) {
+        let Some(handed_on) = self.succession.hand_on() else { return };
+        let pid = handed_on.pid();
+        shared.restart.unfinished.store(0, Ordering::Release);
+        shared.restart.successor.store(pid, Ordering::Release);
+        self.handed_on = Some(handed_on);
+        self.manager.handed_on(pid);
+        tracing::info!("process {pid} has taken over");
+        shared.answer_callers(|| Ok(pid));
+        shared.registry.restarts();
+        shared.dispatch(phase::Event::Begin(Cause::Restart));
+    }
+
+    /// Before the listeners are sealed: lets go of those that are another process's.
+    pub(super) fn let_go(&mut self, shared: &Shared, acceptors: &mut [Acceptor], admin: &mut Admin) {
+        // What was decided together with the seal stands before it.
+        self.perform(shared, acceptors, admin);
+        if self.handed_on.is_some() {
+            // In the order in which they were handed on.
+            for (place, acceptor) in acceptors.iter_mut().chain(admin.acceptors_mut()).enumerate() {
+                if self.succession.took(place) {
+                    acceptor.release();
+                }
+            }
+            admin.turn_away();
+        } else if !self.accepts {
+            let all = acceptors.iter_mut().chain(admin.acceptors_mut());
+            all.filter(|acceptor| acceptor.is_inherited()).for_each(Acceptor::release);
+            // What is sealed has to be polled.
+            self.accepts = true;
+        }
+    }
+
+    /// Tells the manager of the end, once it has begun.
+    pub(super) fn tell_of_the_end(&mut self, shared: &Shared) {
+        if shared.phase() < Phase::LameDuck {
+            return;
+        }
+        let at_most = shared.registry.plan().longest_end();
+        self.manager.stopping(at_most, &display::line(&shared.snapshot()));
+    }
+
+    /// What happens around it, and is dealt with. Cancel safe.
+    pub(super) async fn event(&mut self, shared: &Shared) {
+        let predecessor = async {
+            match &mut self.predecessor {
+                Some(predecessor) => predecessor.event().await,
+                None => std::future::pending().await,
+            }
+        };
+        let successor_ended = async {
+            match &mut self.handed_on {
+                Some(successor) if !self.gone => (successor.pid(), successor.ended().await),
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            (pid, status) = successor_ended => {
+                let how = status.map_or("it hung up".to_owned(), |status| status.to_string());
+                tracing::error!("process {pid} had taken over, and is gone: {how}");
+                self.gone = true;
+            }
+            event = predecessor => {
+                if event == Event::PredecessorGone {
+                    self.predecessor = None;
+                }
+                shared.hand_over(event);
+            }
+            event = self.succession.event() => {
+                shared.restart.unfinished.store(self.succession.pid().unwrap_or(0), Ordering::Release);
+                shared.hand_over(event);
+                if event == Event::Reaped {
+                    let why = self.succession.why();
+                    tracing::warn!("the restart came to nothing, and this process goes on: {why}");
+                    self.manager.goes_on(&why);
+                    shared.answer_callers(|| Err(Error::restart(why.clone())));
+                }
+            }
+            due = self.manager.due() => match due {
+                Due::Watchdog => self.manager.is_alive(),
+                Due::Status => self.manager.status(&display::line(&shared.snapshot())),
+            }
+        }
+    }
+
+    /// Nobody who asked is left without an answer.
+    pub(super) fn finish(&mut self, shared: &Shared) {
+        shared.answer_callers(|| Err(Error::restart("this process has ended")));
+    }
+}
+
+fn warn_of_the_nameless<'a>(acceptors: impl Iterator<Item = &'a Acceptor>) {
+    for error in acceptors.filter_map(|acceptor| acceptor.hand_on().err()) {
+        tracing::warn!("no restart will be possible: {error}");
+    }
+}

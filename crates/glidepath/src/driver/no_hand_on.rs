@@ -1,0 +1,68 @@
+//! Where a process can't hand its listeners on: a restart in place is refused, and everything else is as if there were none.
+
+use std::sync::Arc;
+
+use super::Shared;
+use crate::admin::Admin;
+use crate::error::{Error, Result};
+use crate::listener::Acceptor;
+
+pub(crate) struct Restart;
+
+impl Restart {
+    pub(super) fn new() -> Self {
+        Self
+    }
+
+    pub(super) fn has_predecessor(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn turn_on(&self) {
+        tracing::warn!("no restart in place on this platform");
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        false
+    }
+
+    pub(super) fn successor(&self) -> Option<u32> {
+        None
+    }
+
+    pub(super) fn end_successor(&self) {}
+}
+
+impl Shared {
+    pub(super) fn ask_for_restart(&self) -> Result<u32> {
+        Err(Error::restart("a process can't be replaced in place on this platform"))
+    }
+
+    pub(crate) async fn restart(&self) -> Result<u32> {
+        self.ask_for_restart()
+    }
+}
+
+pub(super) struct HandOn;
+
+impl HandOn {
+    pub(super) fn new(_shared: &Arc<Shared>) -> Self {
+        Self
+    }
+
+    pub(super) fn accepts(&self) -> bool {
+        true
+    }
+
+    pub(super) fn perform(&mut self, _shared: &Shared, _acceptors: &[Acceptor], _admin: &Admin) {}
+
+    pub(super) fn let_go(&mut self, _shared: &Shared, _acceptors: &mut [Acceptor], _admin: &mut Admin) {}
+
+    pub(super) fn tell_of_the_end(&mut self, _shared: &Shared) {}
+
+    pub(super) async fn event(&mut self, _shared: &Shared) {
+        std::future::pending().await
+    }
+
+    pub(super) fn finish(&mut self, _shared: &Shared) {}
+}
