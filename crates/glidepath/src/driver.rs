@@ -9,13 +9,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-<<<<<<< HEAD
-use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
-=======
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
->>>>>>> main
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::admin::Admin;
 use crate::connection::{Registry, Stage};
@@ -36,10 +31,6 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::tasks::Tasks;
 
-<<<<<<< HEAD
-/// How often connections are looked at that may be idle or too slow.
-const SWEEP: Duration = Duration::from_millis(500);
-=======
 #[cfg(unix)]
 mod hand_on;
 #[cfg(not(unix))]
@@ -47,7 +38,9 @@ mod hand_on;
 mod hand_on;
 
 use hand_on::{HandOn, Restart};
->>>>>>> main
+
+/// How often connections are looked at that may be idle or too slow.
+const SWEEP: Duration = Duration::from_millis(500);
 
 type OnReport = Box<dyn FnOnce(&Report) + Send>;
 
