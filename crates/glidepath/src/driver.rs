@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::admin::Admin;
 use crate::connection::{Registry, Stage};
@@ -39,6 +39,9 @@ mod hand_on;
 
 use hand_on::{HandOn, Restart};
 
+/// How often connections are looked at that may be idle or too slow.
+const SWEEP: Duration = Duration::from_millis(500);
+
 type OnReport = Box<dyn FnOnce(&Report) + Send>;
 
 /// What all handles of one lifecycle share.
@@ -59,6 +62,8 @@ pub(crate) struct Shared {
     on_report: Mutex<Option<OnReport>>,
     report: Mutex<Option<Report>>,
     thread: Option<Waker>,
+    /// Said by the signal thread.
+    sweep_due: AtomicBool,
     last_resort: LastResort,
 }
 
@@ -103,6 +108,7 @@ impl Shared {
             on_report: Mutex::default(),
             report: Mutex::default(),
             thread,
+            sweep_due: AtomicBool::new(false),
             last_resort: LastResort::default(),
         })
     }
@@ -302,8 +308,11 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
     let mut hooks: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
     let mut failed = None;
     let mut display = Display::new();
-    let mut sweep = interval(Duration::from_millis(500));
-    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sweep = shared.thread.is_none().then(|| {
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        sweep
+    });
     let mut hand_on = HandOn::new(shared);
     shared.dispatch(Event::Serve);
     loop {
@@ -350,11 +359,12 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
                 shared.dispatch(Event::Fail);
             }
             () = ended(&mut hooks) => hooks = None,
-            _ = sweep.tick() => {
-                shared.registry.sweep();
-                admin.sweep();
-            }
+            () = tick(&mut sweep) => shared.sweep_due.store(true, Ordering::Relaxed),
             () = display.due(), if shared.phase() >= Phase::LameDuck => display.show(&shared.snapshot()),
+        }
+        if shared.sweep_due.swap(false, Ordering::Relaxed) {
+            shared.registry.sweep();
+            admin.sweep();
         }
         shared.dispatch(Event::Look);
     }
@@ -367,6 +377,13 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
+async fn tick(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
 async fn ended(hooks: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
     match hooks {
         Some(hooks) => hooks.await,
@@ -375,14 +392,19 @@ async fn ended(hooks: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
 }
 
 /// The signal thread: hears, and ends the process when nobody else does. Never returns.
+///
+/// It is the clock of the sweep, too: a timer in the runtime would make every one of its waits read the time.
 pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
     if let Err(error) = signals.unblock() {
         tracing::warn!(%error, "cannot unblock signals; those that the process was started with blocked are not heard");
     }
     let mut second_chance = None;
+    let mut sweep_at = Instant::now();
     loop {
         let ends_at = shared.process_ends_at().map(|at| second_chance.unwrap_or(at));
-        let limit = ends_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let sweeps = (Phase::Serving..Phase::Ended).contains(&shared.phase());
+        let wakes_at = ends_at.into_iter().chain(sweeps.then_some(sweep_at)).min();
+        let limit = wakes_at.map(|at| at.saturating_duration_since(Instant::now()));
         match signals.wait(limit, || shared.restart.is_on()) {
             Heard::Restart => {
                 if let Err(error) = shared.ask_for_restart() {
@@ -399,6 +421,11 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
             Heard::Nothing => {}
         }
         let now = Instant::now();
+        if sweeps && now >= sweep_at {
+            sweep_at = now + SWEEP;
+            shared.sweep_due.store(true, Ordering::Relaxed);
+            shared.changed.notify_one();
+        }
         let Some(at) = shared.process_ends_at().map(|at| second_chance.unwrap_or(at)) else { continue };
         if now >= at + OVERSLEPT && second_chance.is_none() {
             // The whole process was stopped past its deadline (SIG-8): the runtime gets its turn first.

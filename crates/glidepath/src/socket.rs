@@ -74,7 +74,7 @@ impl Socket {
     }
 
     /// Looks at what is there without taking it (recv(2), `MSG_PEEK`); zero is the peer's FIN.
-    fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         #[cfg(unix)]
         {
             let flags = rustix::net::RecvFlags::PEEK;

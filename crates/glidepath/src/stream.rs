@@ -3,6 +3,7 @@
 //! Everything here works without waiting, so that whoever closes or says goodbye in the place of others can use it.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -86,13 +87,22 @@ impl Stream {
 
     /// Reads what is there; zero at the end of the stream.
     pub(crate) fn poll_first(&mut self, first: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut buf = [0; 4096];
-        let mut read = ReadBuf::new(&mut buf);
+        let mut buf = [const { MaybeUninit::uninit() }; 4096];
+        let mut read = ReadBuf::uninit(&mut buf);
         Pin::new(self).poll_read(cx, &mut read).map(|end| {
             or_end(end)?;
             first.extend_from_slice(read.filled());
             Ok(read.filled().len())
         })
+    }
+
+    /// The peer has sent its FIN, and everything before that was read. Of TLS it is not asked: a record may be under way.
+    pub(crate) fn is_at_end(&self) -> bool {
+        match self {
+            Self::Plain(socket) => matches!(socket.try_peek(&mut [0]), Ok(0)),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => false,
+        }
     }
 
     /// Reads what is there, without waiting.

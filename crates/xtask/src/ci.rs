@@ -46,6 +46,13 @@ const STEPS: &[Step] = &[
     },
     // The short form of the proof: hundreds of clients, ten ends, nothing lost.
     Step { name: "loss", command: "cargo run --release --quiet --package loss -- --ends 10", env: &[], tool: None },
+    // What serving costs over bare hyper, counted; it fails when that has grown.
+    Step {
+        name: "instructions",
+        command: "cargo run --release --quiet --package instructions -- --check",
+        env: &[],
+        tool: None,
+    },
     Step { name: "doctest", command: "cargo test --workspace --doc", env: &[], tool: None },
     Step {
         name: "docs",
@@ -114,7 +121,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     if options.list {
         for step in steps {
-            writeln!(out, "{:10}{}", step.name, step.line())?;
+            writeln!(out, "{:13}{}", step.name, step.line())?;
         }
         return Ok(true);
     }
@@ -145,7 +152,7 @@ fn summary(out: &mut impl Write, ran: &[(&Step, Outcome, Duration)], wanted: usi
             Outcome::Failed => "FAILED",
             Outcome::Skipped => "left out, its tool is missing",
         };
-        writeln!(out, "{:10}{:7.1} s  {word}", step.name, took.as_secs_f64())?;
+        writeln!(out, "{:13}{:7.1} s  {word}", step.name, took.as_secs_f64())?;
     }
     if ran.len() < wanted {
         writeln!(out, "{} of {wanted} steps did not run", wanted - ran.len())?;

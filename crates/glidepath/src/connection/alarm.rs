@@ -10,11 +10,18 @@ pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
 
 impl Alarm {
     /// Ready at `until`, and never without one. The last call counts.
+    #[inline]
     pub(super) fn poll(&mut self, until: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(until) = until else {
-            self.0 = None;
+            if self.0.is_some() {
+                self.0 = None;
+            }
             return Poll::Pending;
         };
+        self.poll_until(until, cx)
+    }
+
+    fn poll_until(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(until)));
         if timer.deadline() != until {
             timer.as_mut().reset(until);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use http::{Method, Uri};
+use http::Method;
+use http::uri::PathAndQuery;
 use slab::Slab;
 
 use super::registry::{Ended, Registry, Stage};
@@ -61,6 +62,7 @@ impl State {
         Self::ALL[self as usize].1
     }
 
+    #[inline]
     fn from_u8(byte: u8) -> Self {
         Self::ALL[usize::from(byte)].0
     }
@@ -131,10 +133,9 @@ struct Inner {
 #[derive(Debug)]
 struct Request {
     method: Method,
-    uri: Uri,
+    /// All that is kept of the URI: each part of it costs as much again.
+    path: Option<PathAndQuery>,
     since: u64,
-    /// The app is done with it; on HTTP/1 it stays until its last byte is with the kernel.
-    done: bool,
     /// The app has taken its stream over (HTTP/2).
     upgraded: bool,
     /// Wakes whoever polls it, where that is not the connection's task (HTTP/2).
@@ -144,7 +145,7 @@ struct Request {
 impl Request {
     /// Without the query, which may hold secrets.
     fn name(&self) -> String {
-        format!("{} {}", self.method, self.uri.path())
+        format!("{} {}", self.method, self.path.as_ref().map_or("", PathAndQuery::path))
     }
 
     fn running(&self, now: u64) -> Running {
@@ -187,10 +188,12 @@ impl Entry {
         self.head_size
     }
 
+    #[inline]
     pub(crate) fn stage(&self) -> Stage {
         self.registry.stage()
     }
 
+    #[inline]
     pub(crate) fn state(&self) -> State {
         State::from_u8(self.state.load(Relaxed))
     }
@@ -205,6 +208,7 @@ impl Entry {
         Duration::from_millis(coarse_millis().saturating_sub(self.since.load(Relaxed)))
     }
 
+    #[inline]
     pub(crate) fn since(&self) -> u64 {
         self.since.load(Relaxed)
     }
@@ -255,12 +259,11 @@ impl Entry {
         }
         let late = self.stage() >= Stage::TurnAway;
         let mut inner = lock(&self.inner);
-        let Inner { requests, count, .. } = &mut *inner;
-        requests.retain(|_, request| {
-            count.answered += u64::from(request.done);
-            count.answered_late += u64::from(request.done && late);
-            !request.done
-        });
+        // On HTTP/1 a request begins when the app is done with the one before: here it is done with all.
+        let answered = inner.requests.len() as u64;
+        inner.requests.clear();
+        inner.count.answered += answered;
+        inner.count.answered_late += if late { answered } else { 0 };
         drop(inner);
         self.set_state(State::Idle);
         true
@@ -272,6 +275,7 @@ impl Entry {
     }
 
     /// Whether what comes next on the socket may still be of the last request's body.
+    #[inline]
     pub(crate) fn is_body_open(&self) -> bool {
         self.body_open.load(Relaxed)
     }
@@ -289,6 +293,7 @@ impl Entry {
     }
 
     /// Takes what the sweep asked for.
+    #[inline]
     pub(crate) fn take_nudge(&self) -> Nudge {
         if self.nudge.load(Relaxed) == Nudge::Nothing as u8 {
             return Nudge::Nothing;
@@ -407,9 +412,8 @@ impl Entry {
         self.asked.store(since, Relaxed);
         let request = Request {
             method: request.method().clone(),
-            uri: request.uri().clone(),
+            path: request.uri().path_and_query().cloned(),
             since,
-            done: false,
             upgraded: false,
             waker: None,
         };
@@ -506,10 +510,7 @@ impl Inner {
     /// Gives the request if it was cut.
     fn end(&mut self, key: usize, outcome: RequestEnd, http1: bool, stage: Stage) -> Option<Request> {
         if outcome == RequestEnd::Answered && http1 {
-            // Counted when it is flushed.
-            if let Some(request) = self.requests.get_mut(key) {
-                request.done = true;
-            }
+            // It stays until its last byte is with the kernel, and is counted then.
             return None;
         }
         let request = self.requests.try_remove(key)?;

@@ -508,6 +508,10 @@ impl<A: App> Connection<A> {
     }
 
     fn close_stream(&mut self, stream: Stream, patience: Patience, end: End) -> Next {
+        if stream.is_at_end() {
+            // Nothing can come any more that would turn the close into a reset: the kernel sends the rest and the FIN.
+            return self.finish(end);
+        }
         self.entry.set_state(State::Closing);
         self.life = Life::Closing { closed: Box::pin(linger::close(stream, patience, Arc::clone(&self.entry))), end };
         Next::Again

@@ -122,6 +122,7 @@ impl Registry {
         self.drain_began.load(Relaxed)
     }
 
+    #[inline]
     pub(crate) fn stage(&self) -> Stage {
         Stage::from_u8(self.stage.load(Relaxed))
     }

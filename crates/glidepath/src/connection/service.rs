@@ -4,12 +4,12 @@ use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Buf;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -92,18 +92,16 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
             PeerAddr(address).put_into(request.extensions_mut());
         }
         let tunnel = Tunnel::dig(&mut request);
-        let key = self.entry.begin(&request);
+        let guard = Guard::new(&self.entry, self.entry.begin(&request));
+        let http1 = request.version() != Version::HTTP_2;
         TrackedCall {
-            http1: request.version() != Version::HTTP_2,
+            http1,
             bodiless: request.method() == Method::HEAD,
             connect: request.method() == Method::CONNECT,
             tunnel,
-            grpc: request.version() == Version::HTTP_2 && is_of(request.headers(), b"application/grpc"),
-            guard: Some(Guard::new(&self.entry, key)),
-            call: Call::Waiting {
-                app: self.app.clone(),
-                request: Some(request.map(|body| Body::new(body, &self.entry))),
-            },
+            grpc: !http1 && is_of(request.headers(), b"application/grpc"),
+            guard: Some(guard),
+            call: Call::new(self.app.clone(), request.map(|body| Body::new(body, &self.entry)), http1),
         }
     }
 }
@@ -166,10 +164,27 @@ pin_project! {
     enum Call<A: App> {
         Waiting { app: A, request: Option<Request<Body>> },
         Called { #[pin] future: A::Future },
+        Failed { why: Option<Failure> },
     }
 }
 
 impl<A: App> Call<A> {
+    /// An app that is ready is called `at_once`: a request is large, and so is not moved once more. Not where another task
+    /// polls (HTTP/2): what the app does there is not to hold up the connection.
+    fn new(mut app: A, request: Request<Body>, at_once: bool) -> Self {
+        let mut nobody = Context::from_waker(Waker::noop());
+        match catch_unwind(AssertUnwindSafe(|| if at_once { app.poll_ready(&mut nobody) } else { Poll::Pending })) {
+            Ok(Poll::Ready(Ok(()))) => match catch_unwind(AssertUnwindSafe(|| app.call(request))) {
+                Ok(future) => Self::Called { future },
+                Err(_panic) => Self::Failed { why: Some(Failure::Panic) },
+            },
+            Ok(Poll::Ready(Err(error))) => Self::Failed { why: Some(Failure::app(error)) },
+            // The first poll asks again, with somebody to wake.
+            Ok(Poll::Pending) => Self::Waiting { app, request: Some(request) },
+            Err(_panic) => Self::Failed { why: Some(Failure::Panic) },
+        }
+    }
+
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<A::Body>, Failure>> {
         match catch_unwind(AssertUnwindSafe(|| self.poll_app(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
@@ -190,6 +205,7 @@ impl<A: App> Call<A> {
                         None => return Poll::Ready(Err(Failure::Panic)),
                     }
                 }
+                CallProj::Failed { why } => return Poll::Ready(Err(why.take().unwrap_or(Failure::Panic))),
             };
             self.set(Self::Called { future });
         }
@@ -242,7 +258,9 @@ impl<A: App> Future for TrackedCall<A> {
             || status.is_informational()
             || status == StatusCode::NO_CONTENT
             || status == StatusCode::NOT_MODIFIED;
-        let events_end = is_of(response.headers(), b"text/event-stream")
+        // One that has told its length must keep to it.
+        let open_ended = response.body().as_ref().is_some_and(|body| body.size_hint().exact().is_none());
+        let events_end = (open_ended && is_of(response.headers(), b"text/event-stream"))
             .then(|| if guard.entry.registry().plan().events_to_deadline { Stage::Answer } else { Stage::Drain });
         // Not gRPC-Web: there the trailers are part of the body, and only the app knows where in it they may stand.
         let grpc = *this.grpc && is_of(response.headers(), b"application/grpc");

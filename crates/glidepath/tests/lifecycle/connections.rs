@@ -169,6 +169,58 @@ async fn sse_1_events_that_begin_to_wait_as_the_drain_begins_are_ended() {
     assert_eq!(serving.report().await.outcome, Outcome::Clean);
 }
 
+/// Two events; the drain begins between them.
+struct TwoEvents {
+    left: Vec<&'static str>,
+    tells_length: bool,
+    handle: glidepath::Handle,
+}
+
+impl http_body::Body for TwoEvents {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        self.handle.begin();
+        std::task::Poll::Ready(
+            self.left.pop().map(|event| Ok(http_body::Frame::data(Bytes::from_static(event.as_bytes())))),
+        )
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        let left = self.left.iter().map(|event| event.len() as u64).sum();
+        if self.tells_length { http_body::SizeHint::with_exact(left) } else { http_body::SizeHint::default() }
+    }
+}
+
+/// "with a proper end of body": where the length was told there is none before the last byte. The control is the same without
+/// a length, which ends behind the event that it has sent.
+#[tokio::test]
+async fn sse_1_events_whose_length_was_told_are_sent_to_the_last_byte() {
+    for tells_length in [true, false] {
+        let lifecycle = Lifecycle::without_signals();
+        let handle = lifecycle.handle();
+        let answer = move || async move {
+            let events = TwoEvents { left: vec!["data: y\n\n", "data: x\n\n"], tells_length, handle };
+            ([(header::CONTENT_TYPE, "text/event-stream")], axum::body::Body::new(events)).into_response()
+        };
+        let app = Router::new().route("/", get(answer));
+        let (serving, address) = serve(&lifecycle, app, |server| server).await;
+        let answer = read_to(&mut ask(address, "").await, b"the end of the stream").await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.contains("data: x\n\n"), "{answer}");
+        assert_eq!(
+            (answer.contains("content-length: 18"), answer.contains("data: y\n\n")),
+            (tells_length, tells_length),
+            "{answer}"
+        );
+        assert_eq!(serving.report().await.outcome, Outcome::Clean, "{answer}");
+    }
+}
+
 async fn events() -> Response {
     let events = futures_util::stream::unfold((), |()| async {
         tokio::time::sleep(ms(20)).await;

@@ -142,3 +142,89 @@ async fn end_4_a_handler_that_blocks_its_thread_is_cut_and_named_all_the_same() 
     assert_eq!((report.connections.cut, report.requests.started), (1, 1));
     assert_adds_up(&report);
 }
+
+/// How an app that is no router behaves.
+#[derive(Clone, Copy, Debug)]
+enum Behaves {
+    IsReadyLater,
+    IsNeverReady,
+    FailsToBeReady,
+    PanicsBeforeItIsReady,
+    PanicsWhenCalled,
+}
+
+#[derive(Clone)]
+struct Moody {
+    behaves: Behaves,
+    /// The one that was last told to wait.
+    waits: Arc<std::sync::Mutex<Option<std::task::Waker>>>,
+    opened: Arc<AtomicBool>,
+}
+
+impl tower_service::Service<axum::http::Request<glidepath::Body>> for Moody {
+    type Response = axum::http::Response<String>;
+    type Error = std::io::Error;
+    type Future = std::future::Ready<std::io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+        match self.behaves {
+            Behaves::IsReadyLater | Behaves::IsNeverReady if !self.opened.load(Ordering::Acquire) => {
+                *self.waits.lock().unwrap() = Some(cx.waker().clone());
+                std::task::Poll::Pending
+            }
+            Behaves::FailsToBeReady => std::task::Poll::Ready(Err(std::io::Error::other("not today"))),
+            Behaves::PanicsBeforeItIsReady => panic!("before it is ready, as this test wants it"),
+            _ => std::task::Poll::Ready(Ok(())),
+        }
+    }
+
+    fn call(&mut self, _: axum::http::Request<glidepath::Body>) -> Self::Future {
+        assert!(!matches!(self.behaves, Behaves::PanicsWhenCalled), "when called, as this test wants it");
+        std::future::ready(Ok(axum::http::Response::new("ready".into())))
+    }
+}
+
+/// A service is called when it is ready, and not before (tower's contract); whatever it does instead is answered.
+#[tokio::test]
+async fn a_service_that_is_not_ready_is_waited_for_and_one_that_fails_is_answered_for() {
+    for (behaves, status, panicked) in [
+        (Behaves::IsReadyLater, 200, 0),
+        (Behaves::IsNeverReady, 503, 0),
+        (Behaves::FailsToBeReady, 500, 0),
+        (Behaves::PanicsBeforeItIsReady, 500, 1),
+        (Behaves::PanicsWhenCalled, 500, 1),
+    ] {
+        let app = Moody { behaves, waits: Arc::default(), opened: Arc::default() };
+        let (waits, opened) = (Arc::clone(&app.waits), Arc::clone(&app.opened));
+        let lifecycle = Lifecycle::without_signals();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = Serving::start(lifecycle.serve(listener, app).grace(ms(500)));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await.unwrap();
+        let opening = async {
+            if matches!(behaves, Behaves::IsReadyLater | Behaves::IsNeverReady) {
+                while waits.lock().unwrap().is_none() {
+                    tokio::task::yield_now().await;
+                }
+            }
+            // The runtime has polled all that it can.
+            sleep(ms(20)).await;
+            match behaves {
+                Behaves::IsReadyLater => {
+                    opened.store(true, Ordering::Release);
+                    let waker = waits.lock().unwrap().take();
+                    waker.expect("it was told to wait").wake();
+                }
+                _ => lifecycle.handle().begin(),
+            }
+        };
+        let mut answer = String::new();
+        let read = tokio::time::timeout(secs(10), client.read_to_string(&mut answer));
+        let ((), read) = tokio::join!(opening, read);
+        read.unwrap_or_else(|_| panic!("{behaves:?}: no answer in ten seconds, only {answer:?}")).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{behaves:?}: {answer}");
+        let report = end(&lifecycle, serving).await;
+        assert_eq!((report.requests.started, report.requests.panicked), (1, panicked), "{behaves:?}: {report}");
+    }
+}
