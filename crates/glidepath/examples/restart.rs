@@ -1,7 +1,7 @@
 //! A service that replaces itself without a refused client, and what it does when the next process is no good.
 //!
 //! It answers with its process id. Write `restart` on its standard input, or send SIGHUP. `NEXT` says what becomes of the
-//! next process: `slow` warms up for a second, `panics`, `hangs`, `exits` before it serves, or is `moved` to another port.
+//! next process: `slow` warms up for two seconds, `panics`, `hangs`, `exits` before it serves, or is `moved` to another port.
 //!
 //! ```text
 //! NEXT=slow cargo run -p glidepath --example restart
@@ -33,7 +33,8 @@ async fn main() -> glidepath::Result<Report> {
         Some("slow") => {
             let warm = lifecycle.readiness().latch("cache");
             let _detached = lifecycle.tasks().spawn("warm the cache", async move {
-                sleep(Duration::from_secs(1)).await;
+                sleep(Duration::from_secs(2)).await;
+                say("warm");
                 warm.release();
             });
         }
@@ -43,7 +44,7 @@ async fn main() -> glidepath::Result<Report> {
     let first = Listener::bind("first", "127.0.0.1:0").await?;
     say(&format!("first on {}", first.local_addr()?));
     let who = std::process::id().to_string();
-    let app = Router::new().route("/", get(|| async { who })).route("/sleep", get(sleep_a_second));
+    let app = Router::new().route("/", get(|| async { who })).route("/sleep", get(sleep_a_while));
     let mut server = lifecycle.serve(first, app.clone()).ready_within(ready_within);
     // One that the next process does not have, and one that it has anew.
     let second = if is_next && next == "moved" { "moved" } else { "second" };
@@ -64,8 +65,8 @@ async fn main() -> glidepath::Result<Report> {
     server.await
 }
 
-async fn sleep_a_second() -> &'static str {
-    sleep(Duration::from_secs(1)).await;
+async fn sleep_a_while() -> &'static str {
+    sleep(Duration::from_secs(4)).await;
     "slept"
 }
 
