@@ -106,7 +106,7 @@ async fn run(mut args: Args) -> anyhow::Result<bool> {
     let mut results = Results { json: args.json, markdown: args.markdown, outcomes: Vec::new() };
     // Found out now, and not after minutes.
     results.save()?;
-    let into = args.into.map(Into::read).transpose()?;
+    let into = args.into.map(Into::checked).transpose()?;
     let mut programs = vec![Program::target(args.command, args.tls > 0)];
     for path in &args.compare {
         programs.extend(program::peers(path, args.defaults)?);
@@ -153,30 +153,34 @@ fn command_line() -> String {
 }
 
 /// A file with a place for the table.
-struct Into {
-    path: PathBuf,
-    before: String,
-    after: String,
-}
+struct Into(PathBuf);
 
 impl Into {
     const BEGIN: &str = "<!-- loss -->\n";
     const END: &str = "<!-- /loss -->";
 
-    fn read(path: PathBuf) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
+    fn checked(path: PathBuf) -> anyhow::Result<Self> {
+        let into = Into(path);
+        into.around().map(|_| into)
+    }
+
+    /// What stands before the table, and what behind it.
+    fn around(&self) -> anyhow::Result<(String, String)> {
+        let path = self.0.display();
+        let text = std::fs::read_to_string(&self.0).with_context(|| format!("can't read {path}"))?;
         let place =
             text.split_once(Self::BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(Self::END)?.1)));
         let Some((before, after)) = place else {
-            bail!("{} has no lines {} and {} for the table", path.display(), Self::BEGIN.trim(), Self::END);
+            bail!("{path} has no lines {} and {} for the table", Self::BEGIN.trim(), Self::END);
         };
-        let (before, after) = (before.to_owned(), after.to_owned());
-        Ok(Into { path, before, after })
+        Ok((before.to_owned(), after.to_owned()))
     }
 
+    /// The file may have changed since the start, which is hours ago.
     fn put(&self, table: &str) -> anyhow::Result<()> {
-        let text = format!("{}{}\n{table}\n{}{}", self.before, Self::BEGIN, Self::END, self.after);
-        std::fs::write(&self.path, text).with_context(|| format!("can't write {}", self.path.display()))
+        let (before, after) = self.around()?;
+        let text = format!("{before}{}\n{table}\n{}{after}", Self::BEGIN, Self::END);
+        std::fs::write(&self.0, text).with_context(|| format!("can't write {}", self.0.display()))
     }
 }
 
