@@ -117,6 +117,18 @@ impl Outcome {
         if said.is_empty() { "nothing".to_owned() } else { said.join("; ") }
     }
 
+    /// The same where there is little room: of what went wrong in peace, how many kinds.
+    fn left_out_in_short(&self) -> String {
+        let (lacks, wrong): (Vec<_>, Vec<_>) = self.left_out.values().partition(|reason| reason.starts_with("no "));
+        let mut said: Vec<String> = lacks.into_iter().cloned().collect();
+        said.sort();
+        said.dedup();
+        if !wrong.is_empty() {
+            said.push(format!("{} kinds that go wrong without a signal, too", wrong.len()));
+        }
+        if said.is_empty() { "nothing".to_owned() } else { said.join("; ") }
+    }
+
     /// What the numbers mean, a sentence a line.
     pub(crate) fn sentences(&self) -> Vec<String> {
         let total = self.total();
@@ -250,7 +262,7 @@ pub(crate) fn brief(outcomes: &[Outcome], command: &str) -> String {
             total.resets().to_string(),
             total.truncated.to_string(),
             exits.unwrap_or_else(|| "none".to_owned()),
-            outcome.what_was_left_out(),
+            outcome.left_out_in_short(),
         ]);
     }
     let ends = outcomes.iter().map(|outcome| outcome.done).min().unwrap_or_default();
