@@ -282,6 +282,10 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 /// How many connections are accepted before others get their turn.
 const BATCH: usize = 64;
 
+/// So many at most are taken when the time is up: a queue is not longer, unless somebody has raised the system's limit
+/// (listen(2), `somaxconn`).
+const FULL_QUEUE: usize = 4096;
+
 /// Accepts connections and hands them to `spawn`, until it is sealed.
 pub(crate) struct Acceptor {
     state: State,
@@ -296,7 +300,7 @@ pub(crate) struct Acceptor {
 
 enum State {
     Accepting { socket: Listening, pause: Option<Pin<Box<Sleep>>>, backoff: Duration },
-    Sealing { queue: Queue, until: Instant, quiet_by: Instant, look: Pin<Box<Sleep>>, taken: usize },
+    Sealing { queue: Queue, until: Instant, quiet_by: Instant, look: Pin<Box<Sleep>>, taken: usize, left: usize },
     Sealed,
 }
 
@@ -406,7 +410,7 @@ impl Acceptor {
         let settle = self.settle();
         let look = Box::pin(sleep(Duration::from_millis(1)));
         let until = now + settle.max(SEAL_LIMIT);
-        self.state = State::Sealing { queue, until, quiet_by: now + settle, look, taken: 0 };
+        self.state = State::Sealing { queue, until, quiet_by: now + settle, look, taken: 0, left: FULL_QUEUE };
     }
 
     /// How long the queue must stay empty.
@@ -487,17 +491,20 @@ impl Acceptor {
     fn poll_seal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let settle = self.settle();
-            let State::Sealing { queue, until, quiet_by, look, taken } = &mut self.state else {
+            let State::Sealing { queue, until, quiet_by, look, taken, left } = &mut self.state else {
                 return Poll::Ready(Ok(()));
             };
             let now = Instant::now();
+            let in_time = now < *until;
             match queue.accept() {
-                Ok(stream) if now < *until && *taken < SEAL_ACCEPTS => {
+                // What is in the queue when the time is up is served, too: this process may have had no processor for as long.
+                Ok(stream) if *taken < SEAL_ACCEPTS && (in_time || *left > 0) => {
                     *taken += 1;
+                    *left -= usize::from(!in_time);
                     *quiet_by = now + settle;
                     self.take(stream);
                 }
-                Err(error) if Trouble::of(&error) == Trouble::Client && now < *until => {}
+                Err(error) if Trouble::of(&error) == Trouble::Client && in_time => {}
                 Err(error) if Trouble::of(&error) != Trouble::Fatal && now < (*quiet_by).min(*until) => {
                     ready!(look.as_mut().poll(cx));
                     look.as_mut().reset(now + Duration::from_millis(1));
@@ -560,3 +567,31 @@ fn refuse_syn(listener: &TcpListener) {
 
 #[cfg(not(target_os = "linux"))]
 fn refuse_syn(_listener: &TcpListener) {}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::net::{Ipv4Addr, TcpStream};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// "the accept queue is emptied", also by a process that had no processor for longer than the seal may take.
+    #[tokio::test(start_paused = true)]
+    async fn lis_2_what_waits_when_the_time_is_up_is_served() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let served = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&served);
+        let mut acceptor = Acceptor::new(Listener::from(listener), move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let _clients: Vec<_> = (0..10).map(|_| TcpStream::connect(address).expect("it listens")).collect();
+        acceptor.seal();
+        tokio::time::advance(2 * FAR_SEAL_LIMIT).await;
+        poll_fn(|cx| acceptor.poll(cx)).await.expect("it is sealed");
+        assert_eq!(served.load(Ordering::Relaxed), 10);
+        assert!(TcpStream::connect(address).is_err(), "it is not closed");
+    }
+}
