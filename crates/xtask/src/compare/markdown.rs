@@ -28,7 +28,7 @@ To be fair:
 - A case whose control without the signal goes wrong is *invalid*, and one that needs what a server does not have is *skipped*. Neither
   counts against anyone. What a proxy's backend would have to do is no case for the proxy.
 - Each failing verdict of a peer was confirmed once by hand: in its documentation, its source, a trace of its system calls or
-  a packet capture. The notes are in `peers/*/verdicts.toml`, and below. If one is wrong, please say so.
+  a packet capture. The notes are in `peers/*/verdicts.toml`, and below; a verdict that has none says so. If one is wrong, please say so.
 - Each server is told its grace period by `GRACE`. One that has no limit and takes none does not end by it, and that counts: only
   SIGKILL would end it. Where a limit is fixed, its own counts.
 - All on one machine, over loopback. Where timing decides, a case repeats and states its bound.
