@@ -9,7 +9,7 @@ use super::Server;
 const CELL: usize = 7;
 const ROW: usize = 18;
 const GAP: usize = 8;
-const NAMES: usize = 250;
+const NAMES: usize = 290;
 const HEAD: usize = 150;
 
 const STYLE: &str = "\
