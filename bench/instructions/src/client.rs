@@ -9,6 +9,8 @@ use bytes::Bytes;
 use clap::ValueEnum;
 use http::Request;
 
+use crate::Server;
+
 /// A request of 64 bytes or so, as small clients send them.
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\nuser-agent: instructions\r\naccept: */*\r\n\r\n";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,11 +56,11 @@ impl Load {
         }
     }
 
-    pub(crate) fn put_on(self, server: SocketAddr, rounds: u32) -> anyhow::Result<()> {
+    pub(crate) fn put_on(self, server: &Server, rounds: u32) -> anyhow::Result<()> {
         match self {
             Load::Http1 => http1(server, rounds),
-            Load::Http2 => http2(server, rounds),
-            Load::Connections => (0..rounds).try_for_each(|_| ask(&mut connect(server)?)),
+            Load::Http2 => http2(server.address, rounds),
+            Load::Connections => (0..rounds).try_for_each(|_| connection(server)),
         }
     }
 }
@@ -79,10 +81,19 @@ fn ask(stream: &mut TcpStream) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn http1(server: SocketAddr, rounds: u32) -> anyhow::Result<()> {
-    let connections: anyhow::Result<Vec<_>> = (0..CONNECTIONS).map(|_| connect(server)).collect();
+fn http1(server: &Server, rounds: u32) -> anyhow::Result<()> {
+    let connections: anyhow::Result<Vec<_>> =
+        (0..CONNECTIONS).map(|_| server.rests_after(|| connect(server.address))).collect();
     let mut connections = connections?;
-    (0..rounds).try_for_each(|_| connections.iter_mut().try_for_each(ask))
+    (0..rounds)
+        .try_for_each(|_| connections.iter_mut().try_for_each(|connection| server.rests_after(|| ask(connection))))
+}
+
+/// One that is accepted before it asks, and done with before the next comes.
+fn connection(server: &Server) -> anyhow::Result<()> {
+    let mut stream = server.rests_after(|| connect(server.address))?;
+    server.rests_after(|| ask(&mut stream))?;
+    server.rests_after(|| Ok(drop(stream)))
 }
 
 fn http2(server: SocketAddr, rounds: u32) -> anyhow::Result<()> {

@@ -11,6 +11,8 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use clap::{Parser, ValueEnum};
@@ -112,9 +114,18 @@ fn instructions(kind: Kind, load: Load) -> anyhow::Result<f64> {
 
 fn counted(kind: Kind, load: Load, rounds: u32) -> anyhow::Result<u64> {
     let server = Server::start(kind)?;
-    load.put_on(server.address, rounds).with_context(|| format!("{} with {kind:?}", load.name()))?;
+    load.put_on(&server, rounds).with_context(|| format!("{} with {kind:?}", load.name()))?;
     server.end()
 }
+
+/// How a runtime without work waits.
+#[cfg(target_arch = "x86_64")]
+const WAITS: &[libc::c_long] = &[libc::SYS_epoll_wait, libc::SYS_epoll_pwait];
+#[cfg(not(target_arch = "x86_64"))]
+const WAITS: &[libc::c_long] = &[libc::SYS_epoll_pwait];
+
+/// A server takes longer than this over one step only if it stands still.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One under callgrind.
 struct Server {
@@ -142,6 +153,40 @@ impl Server {
         let address =
             line.trim().parse().with_context(|| format!("the server said {line:?} instead of its address"))?;
         Ok(Server { child, address, counts })
+    }
+
+    /// Takes a step that the server has something to do for, and waits until that is done. What comes while it is still at the
+    /// step before costs it less, and how often that is so is chance.
+    fn rests_after<T>(&self, step: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let since = Instant::now();
+        let rest = |after: Option<u64>| loop {
+            let rests = self.rests()?;
+            if rests.is_some() && rests > after {
+                return anyhow::Ok(rests);
+            }
+            ensure!(since.elapsed() < PATIENCE, "the server does not come to rest");
+            thread::yield_now();
+        };
+        let before = rest(None)?;
+        let done = step()?;
+        rest(before)?;
+        Ok(done)
+    }
+
+    /// How often the server's one worker has gone to sleep, where it sleeps now because it has no work: proc_pid_syscall(5),
+    /// proc_pid_status(5).
+    fn rests(&self) -> anyhow::Result<Option<u64>> {
+        let read = |file| {
+            let file = format!("/proc/{}/{file}", self.child.id());
+            std::fs::read_to_string(&file).context(file)
+        };
+        let (status, syscall) = (read("status")?, read("syscall")?);
+        let number = syscall.split(' ').next().and_then(|number| number.parse().ok());
+        if !number.is_some_and(|number: libc::c_long| WAITS.contains(&number)) {
+            return Ok(None);
+        }
+        let slept = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        Ok(Some(slept.context("the kernel does not count how often a process sleeps")?.trim().parse()?))
     }
 
     /// It ends when its standard input does, and callgrind writes down what it counted.
