@@ -86,14 +86,30 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// What becomes of clients that are at it side by side while something `happens`, such as the signal. Each is given away, so
+    /// that its connection is closed as soon as it is done (RFC 9112, section 9.6): a server may wait for that.
+    pub(crate) fn while_at_it<C: Send>(
+        &mut self,
+        clients: impl IntoIterator<Item = C>,
+        live: impl Fn(&Self, C) -> Seen + Sync,
+        happens: impl FnOnce(&Self) -> Script,
+    ) -> Script {
+        let (stage, live) = (&*self, &live);
+        let (fates, happened) = scope(|scope| {
+            let clients: Vec<_> = clients.into_iter().map(|client| scope.spawn(move || live(stage, client))).collect();
+            let happened = happens(stage);
+            let fates = clients.into_iter().map(|client| client.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            (fates.collect::<Vec<_>>(), happened)
+        });
+        happened?;
+        self.seen.extend(fates);
+        Ok(())
+    }
+
     /// How each of these connections ends, on which nothing is asked. All are watched at once: none is late because another was
     /// waited for.
-    pub(crate) fn all_end_by(&mut self, clients: &mut [Client], bound: Duration) {
-        let ends = scope(|scope| {
-            let watched: Vec<_> = clients.iter_mut().map(|client| scope.spawn(move || client.ends_by(bound))).collect();
-            watched.into_iter().map(|end| end.join().unwrap_or_else(|panic| resume_unwind(panic))).collect::<Vec<_>>()
-        });
-        self.seen.extend(ends);
+    pub(crate) fn all_end_by(&mut self, clients: &mut [Client], bound: Duration) -> Script {
+        self.while_at_it(clients, |_, client| client.ends_by(bound), |_| Ok(()))
     }
 
     pub(crate) fn is_control(&self) -> bool {

@@ -20,8 +20,7 @@ const CASES: &[Case] = &[
             let mut clients = s.many_at_rest(5)?;
             s.pause(QUIET);
             s.signal()?;
-            s.all_end_by(&mut clients, ms(5000));
-            Ok(())
+            s.all_end_by(&mut clients, ms(5000))
         }),
     Case::should("idle/long-quiet-at-once", "IDLE-1", "a keep-alive connection quiet for longer than the quiet window ends with FIN at once")
         .expects("connections that were long quiet end within 500 ms of the signal")
@@ -32,8 +31,7 @@ const CASES: &[Case] = &[
             let mut clients = s.many_at_rest(5)?;
             s.pause(QUIET);
             s.signal()?;
-            s.all_end_by(&mut clients, ms(500));
-            Ok(())
+            s.all_end_by(&mut clients, ms(500))
         }),
     Case::must("idle/rest-holds-nothing", "IDLE-1", "a keep-alive connection quiet for longer than the quiet window ends with FIN at once")
         .expects("the process ends within 8 s, with keep-alive connections open and quiet")
@@ -155,8 +153,7 @@ const CASES: &[Case] = &[
         .script(|s| {
             let mut clients: Vec<Client> = (0..5).map(|_| s.accepted()).collect::<Result<_, _>>()?;
             s.signal()?;
-            s.all_end_by(&mut clients, ms(8000));
-            Ok(())
+            s.all_end_by(&mut clients, ms(8000))
         }),
     Case::should("idle/half-head-first", "IDLE-5", "a request head half sent at the signal, first on its connection or later, is answered if it completes within the head timeout")
         .expects("a head half sent at the signal, first on its connection, is answered, or turned away with 503, when it completes a second later")
@@ -246,8 +243,7 @@ const CASES: &[Case] = &[
                 clients.iter().for_each(|client| s.saw(at_rest_still(client)));
                 return Ok(());
             }
-            s.all_end_by(&mut clients, ms(5000));
-            Ok(())
+            s.all_end_by(&mut clients, ms(5000))
         }),
     Case::must("idle/ends-0-connections", "IDLE-1", "ends with FIN at once; RST never")
         .expects("a connection that was told close with its answer ends with FIN, once the client has read all of it")

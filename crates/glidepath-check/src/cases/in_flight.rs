@@ -402,22 +402,13 @@ fn ends_within(client: &mut Client, milliseconds: u64) -> Seen {
 /// Each client asks again as soon as it is answered, from half a second before the signal until something else comes.
 fn back_to_back(s: &mut Stage<'_>, clients: usize) -> Script {
     let clients = s.many_at_rest(clients)?;
-    let stage = &*s;
-    let (fates, signal) = std::thread::scope(|scope| {
-        // Who was told closes at once (RFC 9112, section 9.6): a server may wait for that.
-        let clients: Vec<_> =
-            clients.into_iter().map(|mut client| scope.spawn(move || until_told(stage, &mut client))).collect();
-        stage.pause(ms(500));
-        let signal = stage.signal();
-        let fates: Vec<_> = clients.into_iter().filter_map(|client| client.join().ok()).collect();
-        (fates, signal)
-    });
-    signal?;
-    fates.into_iter().for_each(|fate| s.saw(fate));
-    Ok(())
+    s.while_at_it(clients, until_told, |s| {
+        s.pause(ms(500));
+        s.signal()
+    })
 }
 
-pub(super) fn until_told(s: &Stage<'_>, client: &mut Client) -> Seen {
+pub(super) fn until_told(s: &Stage<'_>, mut client: Client) -> Seen {
     let bound = if s.is_control() { ms(500) } else { PATIENCE };
     loop {
         // A client that looks before it sends sees an end that has come, and has lost nothing.
@@ -426,13 +417,13 @@ pub(super) fn until_told(s: &Stage<'_>, client: &mut Client) -> Seen {
             Look::Reset => return client.became(Seen::rest(End::Reset)),
             Look::Quiet | Look::Bytes => {}
         }
-        let fate = s.ask_quick(client).answered(PATIENCE);
+        let fate = s.ask_quick(&mut client).answered(PATIENCE);
         // Some servers allow so many requests on a connection and no more: that is no end.
         let is_limit = fate.outcome == ToldClose && (s.is_control() || !s.is_signalled());
         match fate.outcome {
             Answered => {}
             _ if is_limit => match s.connect() {
-                Ok(another) => *client = another,
+                Ok(another) => client = another,
                 Err(_) => return fate,
             },
             _ => return fate,

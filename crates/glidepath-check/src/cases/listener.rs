@@ -94,8 +94,7 @@ const CASES: &[Case] = &[
             let mut clients = in_the_queue(s, 20)?;
             s.signal()?;
             s.server.thaw();
-            s.all_end_by(&mut clients, ms(8000));
-            Ok(())
+            s.all_end_by(&mut clients, ms(8000))
         }),
     Case::should("lis/storm", "LIS-3", "under a storm of connecting clients no established connection is reset")
         .expects("of clients that connect for each request, each is answered until it is refused")
@@ -105,16 +104,10 @@ const CASES: &[Case] = &[
         .wants(&[Refused])
         .control(&[Answered])
         .script(|s| {
-            let stage = &*s;
-            let (fates, signal) = scope(|scope| {
-                let clients: Vec<_> = (0..12).map(|_| scope.spawn(|| until_refused(stage))).collect();
-                stage.pause(ms(300));
-                let signal = stage.signal();
-                (clients.into_iter().filter_map(|client| client.join().ok()).collect::<Vec<_>>(), signal)
-            });
-            signal?;
-            fates.into_iter().for_each(|fate| s.saw(fate));
-            Ok(())
+            s.while_at_it(0..12, |s, _| until_refused(s), |s| {
+                s.pause(ms(300));
+                s.signal()
+            })
         }),
     Case::must("lis/flood", "LIS-4", "the seal ends within a bound under an endless flood")
         .expects("under an endless flood of connects the process ends within 5 s")
@@ -212,15 +205,7 @@ const CASES: &[Case] = &[
         .wants(&[Answered, ToldClose, Refused])
         .control(&[Answered, ToldClose])
         .script(|s| {
-            let stage = &*s;
-            let (fates, signal) = scope(|scope| {
-                let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| stage.quick_on_a_new_connection())).collect();
-                let signal = stage.signal();
-                (clients.into_iter().filter_map(|client| client.join().ok()).collect::<Vec<_>>(), signal)
-            });
-            signal?;
-            fates.into_iter().for_each(|fate| s.saw(fate));
-            Ok(())
+            s.while_at_it(0..4, |s, _| s.quick_on_a_new_connection(), Stage::signal)
         }),
 ];
 

@@ -1,7 +1,5 @@
 //! Restart and hand-over: a new process takes over, and no client notices. Only where RESTART is heeded.
 
-use std::thread::scope;
-
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::in_flight::until_told;
@@ -11,7 +9,7 @@ use crate::case::{Case, Need, Section};
 use crate::clock::{ms, wait_until};
 use crate::model::Outcome::*;
 use crate::seen::Seen;
-use crate::stage::{PATIENCE, SLOW, Stage, Trouble};
+use crate::stage::{PATIENCE, SLOW, Script, Stage, Trouble};
 use crate::wire::kernel::is_listening;
 
 pub(super) const SECTION: Section = Section { title: "Restart and hand-over", cases: CASES };
@@ -26,18 +24,7 @@ const CASES: &[Case] = &[
         .alone()
         .wants(&[Answered])
         .control(&[Answered])
-        .script(|s| {
-            let stage = &*s;
-            let (fates, signal) = scope(|scope| {
-                let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| for_a_while(stage))).collect();
-                stage.pause(ms(300));
-                let signal = stage.signal_by(Signal::HUP);
-                (clients.into_iter().filter_map(|client| client.join().ok()).collect::<Vec<_>>(), signal)
-            });
-            signal?;
-            fates.into_iter().for_each(|fate| s.saw(fate));
-            Ok(())
-        }),
+        .script(|s| s.while_at_it(0..4, |s, _| for_a_while(s), restart)),
     Case::must("ho/back-to-back", "HO-1", NOTHING_LOST)
         .expects("keep-alive clients that ask again as soon as they are answered lose no request over a restart")
         .since("that is what every busy proxy in front of a server does; each lost request is a 502")
@@ -46,18 +33,8 @@ const CASES: &[Case] = &[
         .wants(&[ToldClose, EndedAtRest])
         .control(&[Answered])
         .script(|s| {
-            let mut clients = s.many_at_rest(8)?;
-            let stage = &*s;
-            let (fates, signal) = scope(|scope| {
-                let clients: Vec<_> =
-                    clients.iter_mut().map(|client| scope.spawn(|| until_told(stage, client))).collect();
-                stage.pause(ms(300));
-                let signal = stage.signal_by(Signal::HUP);
-                (clients.into_iter().filter_map(|client| client.join().ok()).collect::<Vec<_>>(), signal)
-            });
-            signal?;
-            fates.into_iter().for_each(|fate| s.saw(fate));
-            Ok(())
+            let clients = s.many_at_rest(8)?;
+            s.while_at_it(clients, until_told, restart)
         }),
     Case::must("ho/queue", "HO-1", NOTHING_LOST)
         .expects("requests that wait in the accept queue at the restart are answered, by the one or the other")
@@ -85,18 +62,7 @@ const CASES: &[Case] = &[
         .alone()
         .wants(&[Answered])
         .control(&[Answered])
-        .script(|s| {
-            let stage = &*s;
-            let (fates, restarts) = scope(|scope| {
-                let clients: Vec<_> = (0..2).map(|_| scope.spawn(|| for_a_while(stage))).collect();
-                stage.pause(ms(300));
-                let restarts = twice(stage);
-                (clients.into_iter().filter_map(|client| client.join().ok()).collect::<Vec<_>>(), restarts)
-            });
-            restarts?;
-            fates.into_iter().for_each(|fate| s.saw(fate));
-            Ok(())
-        }),
+        .script(|s| s.while_at_it(0..2, |s, _| for_a_while(s), twice)),
     Case::should("ho/websocket", "WS-6", "as WS-1, with 1012 when the end is a restart")
         .expects("a WebSocket gets Close 1012 (service restart)")
         .since("its client learns that connecting again at once is worth it")
@@ -203,9 +169,15 @@ fn the_next(s: &Stage<'_>) -> Result<Pid, Trouble> {
     }
 }
 
+/// When the clients are at it.
+fn restart(s: &Stage<'_>) -> Script {
+    s.pause(ms(300));
+    s.signal_by(Signal::HUP)
+}
+
 /// Restarts the server, and then the one that took over.
-fn twice(s: &Stage<'_>) -> Result<(), Trouble> {
-    s.signal_by(Signal::HUP)?;
+fn twice(s: &Stage<'_>) -> Script {
+    restart(s)?;
     if s.is_control() {
         return Ok(());
     }
