@@ -344,9 +344,8 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
         }
         let looks_again_at = shared.looks_again_at();
         tokio::select! {
-            () = shared.changed.notified() => {}
-            () = until(looks_again_at) => {}
-            () = hand_on.event(shared) => {}
+            // Every connection that comes has all of this polled. Accepting is first, because it is never ready for long.
+            biased;
             sealed = Acceptor::any_sealed(&mut acceptors), if hand_on.accepts() => {
                 shared.listeners.store(acceptors.len(), Ordering::Release);
                 if let Err(error) = sealed {
@@ -354,12 +353,15 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
                     shared.dispatch(Event::Fail);
                 }
             }
+            () = shared.changed.notified() => {}
+            () = until(looks_again_at), if looks_again_at.is_some() => {}
+            () = hand_on.event(shared) => {}
             error = admin.serve(), if hand_on.accepts() => {
                 failed = Some(error);
                 shared.dispatch(Event::Fail);
             }
-            () = ended(&mut hooks) => hooks = None,
-            () = tick(&mut sweep) => shared.sweep_due.store(true, Ordering::Relaxed),
+            () = ended(&mut hooks), if hooks.is_some() => hooks = None,
+            () = tick(&mut sweep), if sweep.is_some() => shared.sweep_due.store(true, Ordering::Relaxed),
             () = display.due(), if shared.phase() >= Phase::LameDuck => display.show(&shared.snapshot()),
         }
         if shared.sweep_due.swap(false, Ordering::Relaxed) {
@@ -423,6 +425,10 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
         let now = Instant::now();
         if sweeps && now >= sweep_at {
             sweep_at = now + SWEEP;
+            // What the sweep before this one has sent to rest. Here it holds up no worker of the runtime.
+            if shared.registry.has_holes() {
+                os::fill_holes();
+            }
             shared.sweep_due.store(true, Ordering::Relaxed);
             shared.changed.notify_one();
         }

@@ -202,6 +202,16 @@ mod unix {
     }
 }
 
+/// Gives the memory of holes between allocations back to the system (malloc_trim(3)). Takes a microsecond or so for each hole,
+/// and who allocates meanwhile may wait.
+pub(crate) fn fill_holes() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it takes any number, and touches only what nobody has allocated.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Ends the process without running anything more of it: destructors and `atexit` may be what hangs (_exit(2)).
 pub(crate) fn exit_now(code: i32) -> ! {
     #[cfg(unix)]

@@ -91,7 +91,10 @@ impl Stream {
         let mut read = ReadBuf::uninit(&mut buf);
         Pin::new(self).poll_read(cx, &mut read).map(|end| {
             or_end(end)?;
-            first.extend_from_slice(read.filled());
+            match first.is_empty() {
+                true => *first = BytesMut::from(read.filled()),
+                false => first.extend_from_slice(read.filled()),
+            }
             Ok(read.filled().len())
         })
     }
@@ -103,6 +106,12 @@ impl Stream {
             #[cfg(feature = "tls")]
             Self::Tls(_) => false,
         }
+    }
+
+    /// Reads what is there, without waiting, and gives its length only.
+    pub(crate) fn throw_away(&mut self) -> io::Result<usize> {
+        // Not the caller's: it may have many streams that it waits for.
+        self.try_read(&mut [0; 4096])
     }
 
     /// Reads what is there, without waiting.

@@ -101,6 +101,7 @@ impl Manager {
     /// Ends when it is time to tell something. Cancel safe.
     pub(crate) async fn due(&mut self) -> Due {
         tokio::select! {
+            biased;
             () = tick(&mut self.watchdog) => Due::Watchdog,
             () = tick(&mut self.status) => Due::Status,
         }

@@ -94,7 +94,6 @@ pub(crate) enum Nudge {
 pub(crate) struct Entry {
     registry: Arc<Registry>,
     key: usize,
-    head_size: usize,
     /// Where requests are to bear it. Boxed, so that it weighs little where they are not.
     peer: Option<Box<SocketAddr>>,
     accepted_late: bool,
@@ -120,13 +119,20 @@ struct Inner {
     requests: Slab<Request>,
     /// The socket, given back when the last user of the connection has dropped it.
     returned: Option<Stream>,
-    /// The answer that is on its way out switches to this.
-    upgrade: Option<Upgrade>,
-    /// The request that the connection was upgraded by.
-    upgraded_by: Option<String>,
-    /// The socket of an upgraded connection.
-    wire: Option<Wire>,
+    /// Boxed, because most connections never are.
+    upgrade: Option<Box<Upgrading>>,
     count: report::Requests,
+}
+
+/// A connection that is upgraded, or about to be.
+#[derive(Debug)]
+struct Upgrading {
+    /// The answer that is on its way out switches to this.
+    to: Option<Upgrade>,
+    /// The request that asked for it.
+    by: Option<String>,
+    /// The socket.
+    wire: Option<Wire>,
 }
 
 /// A request with the app.
@@ -157,10 +163,9 @@ impl Request {
 // ===== impl Entry =====
 
 impl Entry {
-    pub(super) fn new(registry: Arc<Registry>, key: usize, head_size: usize, peer: Option<Box<SocketAddr>>) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, key: usize, peer: Option<Box<SocketAddr>>) -> Self {
         Self {
             key,
-            head_size,
             peer,
             accepted_late: registry.stage() >= Stage::Drain,
             registry,
@@ -185,7 +190,7 @@ impl Entry {
 
     /// The most bytes that a head may have.
     pub(crate) fn head_size(&self) -> usize {
-        self.head_size
+        self.registry.head_size()
     }
 
     #[inline]
@@ -272,6 +277,7 @@ impl Entry {
     /// Gives the HTTP state back. It has been quiet since it was idle.
     pub(crate) fn rest(&self) {
         self.state.store(State::Rest as u8, Relaxed);
+        self.registry.rested();
     }
 
     /// Whether what comes next on the socket may still be of the last request's body.
@@ -349,8 +355,8 @@ impl Entry {
     /// The answer that is on its way out switches protocols.
     pub(crate) fn upgrade(&self, key: usize, upgrade: Upgrade) {
         let mut inner = lock(&self.inner);
-        inner.upgrade = Some(upgrade);
-        inner.upgraded_by = inner.requests.get(key).map(Request::name);
+        let by = inner.requests.get(key).map(Request::name);
+        inner.upgrade = Some(Box::new(Upgrading { to: Some(upgrade), by, wire: None }));
     }
 
     /// The app takes the stream of a request over.
@@ -361,15 +367,17 @@ impl Entry {
     }
 
     pub(crate) fn take_upgrade(&self) -> Option<Upgrade> {
-        lock(&self.inner).upgrade.take()
+        lock(&self.inner).upgrade.as_mut()?.to.take()
     }
 
     pub(crate) fn share(&self, wire: Wire) {
-        lock(&self.inner).wire = Some(wire);
+        if let Some(upgrade) = &mut lock(&self.inner).upgrade {
+            upgrade.wire = Some(wire);
+        }
     }
 
     pub(crate) fn take_wire(&self) -> Option<Wire> {
-        lock(&self.inner).wire.take()
+        lock(&self.inner).upgrade.as_mut()?.wire.take()
     }
 
     /// Gives the socket back to the connection's task.
@@ -503,7 +511,7 @@ impl Entry {
 
 impl Inner {
     fn upgraded(&self, now: u64, since: u64) -> Option<Running> {
-        let name = self.upgraded_by.clone()?;
+        let name = self.upgrade.as_ref()?.by.clone()?;
         Some(Running { kind: Kind::Upgraded, name, age: Duration::from_millis(now.saturating_sub(since)) })
     }
 

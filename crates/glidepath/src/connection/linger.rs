@@ -29,17 +29,20 @@ pub(crate) fn turnaround(stream: &Stream) -> Duration {
     2 * stream.socket().rtt().unwrap_or_default().min(Duration::from_millis(500)) + Duration::from_millis(2)
 }
 
-/// Sends the FIN (over TLS behind a close_notify), reads on and throws away until the peer has acknowledged it or closes too, and closes.
+/// Whether the peer has our FIN already, and has sent nothing: then there is nothing to wait for. Most who are near have.
+pub(crate) fn is_over(stream: &Stream) -> bool {
+    !stream.is_tls() && stream.socket().fin_acknowledged() && stream.unread() == 0
+}
+
+/// Reads on and throws away until the peer has acknowledged the FIN or closes too, and closes. Sends the FIN, if it was not `shut` before.
 ///
 /// Gives the number of bytes that were thrown away.
-pub(crate) async fn close(mut stream: Stream, patience: Patience, entry: Arc<Entry>) -> u64 {
-    let mut shut = stream.shut();
+pub(crate) async fn close(mut stream: Stream, mut shut: bool, patience: Patience, entry: Arc<Entry>) -> u64 {
     let begun = Instant::now();
     let turnaround = turnaround(&stream);
     let (mut heard, mut thrown_away) = (begun, 0);
-    let mut buf = [0; 4096];
     loop {
-        match stream.try_read(&mut buf) {
+        match stream.throw_away() {
             Ok(0) => return thrown_away,
             Ok(n) => {
                 thrown_away += n as u64;

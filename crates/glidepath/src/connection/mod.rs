@@ -285,22 +285,21 @@ impl<A: App> Connection<A> {
             self.life = Life::Upgraded { wire, goodbye: Goodbye::default() };
             return Next::Again;
         }
-        if let Life::Http1(connection) = self.take_life() {
+        let Life::Http1(connection) = self.take_life() else { return Next::FOREVER };
+        let stream = connection.into_parts().and_then(|parts| {
             // What is left of a body is no request.
-            let left = connection.into_parts().is_some_and(|parts| !is_blank(&parts.read_buf));
-            if left && !self.entry.is_body_open() {
+            if !is_blank(&parts.read_buf) && !self.entry.is_body_open() {
                 self.entry.left_behind();
             }
-        }
-        self.after_http(well)
+            parts.io.into_inner().into_stream()
+        });
+        self.after_http(stream, well)
     }
 
-    /// hyper is done, and was dropped: that gave the socket back.
-    fn after_http(&mut self, well: bool) -> Next {
-        let Some(stream) = self.entry.take_back() else { return self.finish(End::Failed) };
+    /// hyper is done with the socket.
+    fn after_http(&mut self, stream: Option<Stream>, well: bool) -> Next {
+        let Some(stream) = stream else { return self.finish(End::Failed) };
         let stage = self.entry.stage();
-        let sending = self.entry.is_body_open() || stream.unread() > 0;
-        let patience = if sending { Patience::Sending } else { Patience::None };
         let end = match (well, stage) {
             (true, _) => End::Finished,
             (false, Stage::Answer | Stage::Cut) => End::Cut,
@@ -310,6 +309,11 @@ impl<A: App> Connection<A> {
             stream.socket().reset_on_close();
             return self.finish(end);
         }
+        if stream.is_at_end() {
+            return self.finish(end);
+        }
+        let sending = self.entry.is_body_open() || stream.unread() > 0;
+        let patience = if sending { Patience::Sending } else { Patience::None };
         self.close_stream(stream, patience, end)
     }
 
@@ -319,8 +323,7 @@ impl<A: App> Connection<A> {
         loop {
             // Polled before it is told to leave: what has arrived is heard first.
             if let Poll::Ready(ended) = Pin::new(&mut **connection).poll(cx) {
-                self.life = Life::Done;
-                return self.after_http(ended.is_ok());
+                return self.after_http2(ended.is_ok());
             }
             if leaving_since.is_some() || !(timed_out || self.entry.stage() >= Stage::Drain) {
                 break;
@@ -339,8 +342,14 @@ impl<A: App> Connection<A> {
         if Instant::now() < until {
             return Next::Wait(Some(until));
         }
+        self.after_http2(true)
+    }
+
+    /// hyper's connection is dropped, and that gives the socket back.
+    fn after_http2(&mut self, well: bool) -> Next {
         self.life = Life::Done;
-        self.after_http(true)
+        let stream = self.entry.take_back();
+        self.after_http(stream, well)
     }
 
     /// Waits for a request, with nothing of HTTP held ready.
@@ -384,9 +393,8 @@ impl<A: App> Connection<A> {
             if stream.unread() > 0 {
                 return Next::FOREVER;
             }
-            // Right behind the look: a request that comes between the two is raced.
-            stream.shut();
         }
+        // Right behind the look: a request that comes between it and the FIN is raced.
         self.close(End::AtRest)
     }
 
@@ -507,13 +515,18 @@ impl<A: App> Connection<A> {
         }
     }
 
-    fn close_stream(&mut self, stream: Stream, patience: Patience, end: End) -> Next {
+    fn close_stream(&mut self, mut stream: Stream, patience: Patience, end: End) -> Next {
         if stream.is_at_end() {
             // Nothing can come any more that would turn the close into a reset: the kernel sends the rest and the FIN.
             return self.finish(end);
         }
+        let shut = stream.shut();
+        if shut && patience == Patience::None && linger::is_over(&stream) {
+            return self.finish(end);
+        }
         self.entry.set_state(State::Closing);
-        self.life = Life::Closing { closed: Box::pin(linger::close(stream, patience, Arc::clone(&self.entry))), end };
+        let closed = linger::close(stream, shut, patience, Arc::clone(&self.entry));
+        self.life = Life::Closing { closed: Box::pin(closed), end };
         Next::Again
     }
 

@@ -55,6 +55,8 @@ pub(crate) struct Registry {
     entries: Mutex<Slab<Arc<Entry>>>,
     ended: Mutex<Ended>,
     plan: Mutex<Plan>,
+    /// Of the plan: every connection that speaks HTTP/1 asks.
+    head_size: AtomicUsize,
     /// When the drain began, in coarse milliseconds; zero before.
     drain_began: AtomicU64,
     /// Another process serves on: WebSockets are told so.
@@ -65,6 +67,9 @@ pub(crate) struct Registry {
     untold: AtomicUsize,
     /// All of them are.
     only_untold: AtomicBool,
+    /// How many connections have given their HTTP state back since this was last looked at, and since there was last room made.
+    rested: AtomicUsize,
+    holes: AtomicUsize,
     changed: Arc<Notify>,
 }
 
@@ -85,17 +90,21 @@ impl Registry {
             entries: Mutex::default(),
             ended: Mutex::default(),
             plan: Mutex::new(*plan),
+            head_size: AtomicUsize::new(plan.head_size),
             drain_began: AtomicU64::new(0),
             restarts: AtomicBool::new(false),
             keeps_peers: AtomicBool::new(false),
             untold: AtomicUsize::new(0),
             only_untold: AtomicBool::new(false),
+            rested: AtomicUsize::new(0),
+            holes: AtomicUsize::new(0),
             changed,
         })
     }
 
     pub(crate) fn set_plan(&self, plan: &Plan) {
         *lock(&self.plan) = *plan;
+        self.head_size.store(plan.head_size, Relaxed);
     }
 
     /// Before the drain: its WebSockets are told that it is a restart.
@@ -115,6 +124,11 @@ impl Registry {
 
     pub(crate) fn plan(&self) -> Plan {
         *lock(&self.plan)
+    }
+
+    /// The most bytes that a head may have.
+    pub(super) fn head_size(&self) -> usize {
+        self.head_size.load(Relaxed)
     }
 
     /// When the drain began, in coarse milliseconds; zero before.
@@ -142,10 +156,9 @@ impl Registry {
 
     pub(crate) fn enter(self: &Arc<Self>, peer: impl FnOnce() -> Option<SocketAddr>) -> Arc<Entry> {
         let peer = if self.keeps_peers.load(Relaxed) { peer().map(Box::new) } else { None };
-        let head_size = self.plan().head_size;
         let mut entries = lock(&self.entries);
         let vacant = entries.vacant_entry();
-        let entry = Arc::new(Entry::new(Arc::clone(self), vacant.key(), head_size, peer));
+        let entry = Arc::new(Entry::new(Arc::clone(self), vacant.key(), peer));
         vacant.insert(Arc::clone(&entry));
         entry
     }
@@ -182,7 +195,9 @@ impl Registry {
             return;
         }
         let removed = entries.remove(entry.key());
-        let last = entries.is_empty();
+        // While serving nobody waits for it. Read with `entries` locked: who sets a stage locks them after that, and then sees
+        // that this one is out.
+        let last = entries.is_empty() && self.stage() > Stage::Serve;
         removed.close(end, &mut lock(&self.ended));
         if removed.is_untold() {
             self.untold.fetch_sub(1, Relaxed);
@@ -222,6 +237,24 @@ impl Registry {
         }
         let entries: Vec<_> = entries.iter().map(|(_, entry)| Arc::clone(entry)).collect();
         entries.iter().for_each(|entry| entry.wake());
+    }
+
+    /// One more has given its HTTP state back.
+    pub(super) fn rested(&self) {
+        self.rested.fetch_add(1, Relaxed);
+    }
+
+    /// Whether many connections have come to rest since this was last true, and few do just now: what they held is free, but
+    /// in holes between what they keep. To be asked at each sweep.
+    pub(crate) fn has_holes(&self) -> bool {
+        const MANY: usize = 256;
+        let rested = self.rested.swap(0, Relaxed);
+        let holes = self.holes.fetch_add(rested, Relaxed) + rested;
+        let true_now = holes >= MANY && rested <= holes / 16;
+        if true_now {
+            self.holes.store(0, Relaxed);
+        }
+        true_now
     }
 
     pub(super) fn name_cut(&self, running: Running) {

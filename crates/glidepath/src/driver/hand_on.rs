@@ -272,6 +272,7 @@ impl HandOn {
             }
         };
         tokio::select! {
+            biased;
             (pid, status) = successor_ended => {
                 let how = status.map_or("it hung up".to_owned(), |status| status.to_string());
                 tracing::error!("process {pid} had taken over, and is gone: {how}");

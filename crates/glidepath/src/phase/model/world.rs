@@ -235,7 +235,8 @@ impl World {
 
     fn connection_ends(&mut self, count: fn(&mut Self)) {
         count(self);
-        self.changed |= self.open() == 0;
+        // While serving the driver is not told.
+        self.changed |= self.turned_away && self.open() == 0;
     }
 
     fn start(&mut self, task: Task) {
