@@ -125,17 +125,29 @@ impl Socket {
 
     /// The smoothed round-trip time, where the kernel tells it.
     pub(crate) fn rtt(&self) -> Option<Duration> {
-        self.tcp_info().map(|info| info.rtt)
+        self.way().rtt
     }
 
-    /// Whether the peer's kernel has all that was sent, with the FIN. A unix socket has no way in between.
-    pub(crate) fn fin_acknowledged(&self) -> bool {
+    /// What the kernel knows of the way to the peer. A unix socket has none in between.
+    pub(crate) fn way(&self) -> Way {
         match self {
-            Self::Tcp(_) => self.tcp_info().is_some_and(|info| info.fin_acknowledged),
+            Self::Tcp(_) => {
+                let info = self.tcp_info();
+                Way { rtt: info.map(|info| info.rtt), fin_acknowledged: info.is_some_and(|info| info.fin_acknowledged) }
+            }
             #[cfg(unix)]
-            Self::Unix(_) => true,
+            Self::Unix(_) => Way { rtt: None, fin_acknowledged: true },
         }
     }
+}
+
+/// The way to a peer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    /// The smoothed round-trip time, where it is known.
+    pub(crate) rtt: Option<Duration>,
+    /// The peer's kernel has all that was sent, with the FIN.
+    pub(crate) fin_acknowledged: bool,
 }
 
 impl AsyncRead for Socket {

@@ -257,10 +257,10 @@ impl Entry {
         }
     }
 
-    /// All that was written is with the kernel. True if that was the end of a response.
-    pub(crate) fn flushed(&self) -> bool {
+    /// All that was written is with the kernel. If that was the end of a response that switches protocols, gives to which.
+    pub(crate) fn flushed(&self) -> Option<Upgrade> {
         if self.state() != State::Flushing {
-            return false;
+            return None;
         }
         let late = self.stage() >= Stage::TurnAway;
         let mut inner = lock(&self.inner);
@@ -269,9 +269,10 @@ impl Entry {
         inner.requests.clear();
         inner.count.answered += answered;
         inner.count.answered_late += if late { answered } else { 0 };
+        let upgrade = inner.upgrade.as_mut().and_then(|upgrade| upgrade.to.take());
         drop(inner);
         self.set_state(State::Idle);
-        true
+        upgrade
     }
 
     /// Gives the HTTP state back. It has been quiet since it was idle.
@@ -364,10 +365,6 @@ impl Entry {
         if let Some(request) = lock(&self.inner).requests.get_mut(key) {
             request.upgraded = true;
         }
-    }
-
-    pub(crate) fn take_upgrade(&self) -> Option<Upgrade> {
-        lock(&self.inner).upgrade.as_mut()?.to.take()
     }
 
     pub(crate) fn share(&self, wire: Wire) {

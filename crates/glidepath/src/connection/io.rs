@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::entry::Entry;
 use super::is_blank;
-use super::upgraded::Wire;
+use super::upgraded::{Upgrade, Wire};
 use crate::stream::{Stream, or_end};
 
 #[derive(Debug)]
@@ -47,8 +47,7 @@ impl Io {
     }
 
     /// The answer that switches protocols is out: from now on the handler and the connection's task share the socket.
-    fn share(&mut self) {
-        let Some(upgrade) = self.entry.take_upgrade() else { return };
+    fn share(&mut self, upgrade: Upgrade) {
         self.socket = match std::mem::replace(&mut self.socket, Socket::Gone) {
             Socket::Own(stream) => {
                 let wire = Wire::new(stream, upgrade);
@@ -122,8 +121,8 @@ impl AsyncWrite for Io {
             Socket::Own(stream) => {
                 ready!(Pin::new(stream).poll_flush(cx))?;
                 // hyper flushes the IO only when its own buffer is empty: the response is wholly with the kernel.
-                if this.entry.flushed() {
-                    this.share();
+                if let Some(upgrade) = this.entry.flushed() {
+                    this.share(upgrade);
                 }
                 Poll::Ready(Ok(()))
             }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::entry::Entry;
 use super::registry::Stage;
+use crate::socket::Way;
 use crate::stream::Stream;
 
 /// The most that a peer which goes on sending is read from.
@@ -26,63 +27,90 @@ pub(crate) enum Patience {
 
 /// Two round trips and some scheduling: what a FIN needs to arrive and what was on its way needs to come.
 pub(crate) fn turnaround(stream: &Stream) -> Duration {
-    2 * stream.socket().rtt().unwrap_or_default().min(Duration::from_millis(500)) + Duration::from_millis(2)
+    stream.socket().way().turnaround()
 }
 
-/// Whether the peer has our FIN already, and has sent nothing: then there is nothing to wait for. Most who are near have.
-pub(crate) fn is_over(stream: &Stream) -> bool {
-    !stream.is_tls() && stream.socket().fin_acknowledged() && stream.unread() == 0
+impl Way {
+    fn turnaround(self) -> Duration {
+        2 * self.rtt.unwrap_or_default().min(Duration::from_millis(500)) + Duration::from_millis(2)
+    }
 }
 
-/// Reads on and throws away until the peer has acknowledged the FIN or closes too, and closes. Sends the FIN, if it was not `shut` before.
-///
-/// Gives the number of bytes that were thrown away.
-pub(crate) async fn close(mut stream: Stream, mut shut: bool, patience: Patience, entry: Arc<Entry>) -> u64 {
-    let begun = Instant::now();
-    let turnaround = turnaround(&stream);
-    let (mut heard, mut thrown_away) = (begun, 0);
-    loop {
-        match stream.throw_away() {
-            Ok(0) => return thrown_away,
-            Ok(n) => {
-                thrown_away += n as u64;
-                heard = Instant::now();
-                if heard < begun + LINGER {
-                    continue;
+/// Sends the FIN, over TLS behind a close_notify. `None` if that is all: the peer has it, and has sent nothing. Else what is
+/// still to be done.
+pub(crate) fn shut(mut stream: Stream, patience: Patience) -> Option<Shut> {
+    let shut = stream.shut();
+    let way = stream.socket().way();
+    let arrived = shut && way.fin_acknowledged;
+    if arrived && patience == Patience::None && !stream.is_tls() && stream.unread() == 0 {
+        return None;
+    }
+    Some(Shut { stream, patience, begun: Instant::now(), turnaround: way.turnaround(), shut, arrived })
+}
+
+/// A stream whose FIN is sent, or about to be.
+pub(crate) struct Shut {
+    stream: Stream,
+    patience: Patience,
+    begun: Instant,
+    turnaround: Duration,
+    /// The FIN is sent.
+    shut: bool,
+    /// The peer has it, or has had the time to get it.
+    arrived: bool,
+}
+
+impl Shut {
+    /// Reads on and throws away until the peer has acknowledged the FIN or closes too, and closes.
+    ///
+    /// Gives the number of bytes that were thrown away.
+    pub(crate) async fn close(mut self, entry: Arc<Entry>) -> u64 {
+        let (begun, turnaround) = (self.begun, self.turnaround);
+        let (mut heard, mut thrown_away) = (begun, 0);
+        loop {
+            match self.stream.throw_away() {
+                Ok(0) => return thrown_away,
+                Ok(n) => {
+                    thrown_away += n as u64;
+                    heard = Instant::now();
+                    if heard < begun + LINGER {
+                        continue;
+                    }
                 }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_reset) => return thrown_away,
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_reset) => return thrown_away,
-        }
-        let now = Instant::now();
-        let stage = entry.stage();
-        let draining = stage >= Stage::Drain;
-        let patience = match patience {
-            // Over TLS the peer's close_notify: on a socket that is closed already it would be answered with a reset.
-            Patience::None if stream.is_tls() => turnaround,
-            Patience::None => Duration::ZERO,
-            Patience::Sending if stage >= Stage::Answer => turnaround,
-            Patience::Sending if draining => turnaround.max(entry.registry().plan().quiet),
-            Patience::Sending => LINGER,
-        };
-        shut = shut || stream.shut();
-        let socket = stream.socket();
-        let arrived = shut && (socket.fin_acknowledged() || now >= begun + turnaround);
-        if now >= begun + LINGER || (arrived && now >= heard + patience && socket.unread() == 0) {
-            return thrown_away;
-        }
-        let look_again = match (shut, arrived) {
-            (false, _) => begun + LINGER,
-            (true, false) => begun + turnaround,
-            (true, true) => heard + patience,
-        };
-        tokio::select! {
-            _ = socket.readable() => {}
-            _ = socket.writable(), if !shut => {}
-            _ = socket.sending_side_changed(), if shut && !arrived => {}
-            () = sleep_until(look_again.min(begun + LINGER)) => {}
-            // Its task is woken when the stage changes.
-            () = poll_fn(|_| if entry.stage() >= Stage::Drain { Poll::Ready(()) } else { Poll::Pending }), if !draining => {}
+            let now = Instant::now();
+            let stage = entry.stage();
+            let draining = stage >= Stage::Drain;
+            let patience = match self.patience {
+                // Over TLS the peer's close_notify: on a socket that is closed already it would be answered with a reset.
+                Patience::None if self.stream.is_tls() => turnaround,
+                Patience::None => Duration::ZERO,
+                Patience::Sending if stage >= Stage::Answer => turnaround,
+                Patience::Sending if draining => turnaround.max(entry.registry().plan().quiet),
+                Patience::Sending => LINGER,
+            };
+            self.shut = self.shut || self.stream.shut();
+            let socket = self.stream.socket();
+            if now >= begun + LINGER || (self.arrived && now >= heard + patience && socket.unread() == 0) {
+                return thrown_away;
+            }
+            let look_again = match (self.shut, self.arrived) {
+                (false, _) => begun + LINGER,
+                (true, false) => begun + turnaround,
+                (true, true) => heard + patience,
+            };
+            tokio::select! {
+                _ = socket.readable() => {}
+                _ = socket.writable(), if !self.shut => {}
+                _ = socket.sending_side_changed(), if self.shut && !self.arrived => {}
+                () = sleep_until(look_again.min(begun + LINGER)) => {}
+                // Its task is woken when the stage changes.
+                () = poll_fn(|_| if entry.stage() >= Stage::Drain { Poll::Ready(()) } else { Poll::Pending }), if !draining => {}
+            }
+            let has_arrived = || Instant::now() >= begun + turnaround || self.stream.socket().way().fin_acknowledged;
+            self.arrived = self.arrived || (self.shut && has_arrived());
         }
     }
 }

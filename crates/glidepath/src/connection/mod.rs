@@ -515,18 +515,14 @@ impl<A: App> Connection<A> {
         }
     }
 
-    fn close_stream(&mut self, mut stream: Stream, patience: Patience, end: End) -> Next {
+    fn close_stream(&mut self, stream: Stream, patience: Patience, end: End) -> Next {
         if stream.is_at_end() {
             // Nothing can come any more that would turn the close into a reset: the kernel sends the rest and the FIN.
             return self.finish(end);
         }
-        let shut = stream.shut();
-        if shut && patience == Patience::None && linger::is_over(&stream) {
-            return self.finish(end);
-        }
+        let Some(shut) = linger::shut(stream, patience) else { return self.finish(end) };
         self.entry.set_state(State::Closing);
-        let closed = linger::close(stream, shut, patience, Arc::clone(&self.entry));
-        self.life = Life::Closing { closed: Box::pin(closed), end };
+        self.life = Life::Closing { closed: Box::pin(shut.close(Arc::clone(&self.entry))), end };
         Next::Again
     }
 
