@@ -278,7 +278,6 @@ impl Entry {
     /// Gives the HTTP state back. It has been quiet since it was idle.
     pub(crate) fn rest(&self) {
         self.state.store(State::Rest as u8, Relaxed);
-        self.registry.rested();
     }
 
     /// Whether what comes next on the socket may still be of the last request's body.

@@ -67,9 +67,11 @@ pub(crate) struct Registry {
     untold: AtomicUsize,
     /// All of them are.
     only_untold: AtomicBool,
-    /// How many connections have given their HTTP state back since this was last looked at, and since there was last room made.
-    rested: AtomicUsize,
-    holes: AtomicUsize,
+    /// How many connections hyper has, with its buffers; and for [`Registry::has_holes`] the same at the sweep before, and the
+    /// most there were.
+    with_hyper: AtomicUsize,
+    with_hyper_before: AtomicUsize,
+    most_with_hyper: AtomicUsize,
     changed: Arc<Notify>,
 }
 
@@ -96,8 +98,9 @@ impl Registry {
             keeps_peers: AtomicBool::new(false),
             untold: AtomicUsize::new(0),
             only_untold: AtomicBool::new(false),
-            rested: AtomicUsize::new(0),
-            holes: AtomicUsize::new(0),
+            with_hyper: AtomicUsize::new(0),
+            with_hyper_before: AtomicUsize::new(0),
+            most_with_hyper: AtomicUsize::new(0),
             changed,
         })
     }
@@ -239,22 +242,28 @@ impl Registry {
         entries.iter().for_each(|entry| entry.wake());
     }
 
-    /// One more has given its HTTP state back.
-    pub(super) fn rested(&self) {
-        self.rested.fetch_add(1, Relaxed);
+    /// hyper gets a connection.
+    pub(super) fn to_hyper(&self) {
+        self.with_hyper.fetch_add(1, Relaxed);
     }
 
-    /// Whether many connections have come to rest since this was last true, and few do just now: what they held is free, but
-    /// in holes between what they keep. To be asked at each sweep.
+    /// hyper has given one back.
+    pub(super) fn from_hyper(&self) {
+        self.with_hyper.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether hyper has given many connections back, and just now gives few: its memory is free, but in holes between what
+    /// connections at rest keep. Asked at each sweep; true once.
     pub(crate) fn has_holes(&self) -> bool {
         const MANY: usize = 256;
-        let rested = self.rested.swap(0, Relaxed);
-        let holes = self.holes.fetch_add(rested, Relaxed) + rested;
-        let true_now = holes >= MANY && rested <= holes / 16;
-        if true_now {
-            self.holes.store(0, Relaxed);
+        let now = self.with_hyper.load(Relaxed);
+        let before = self.with_hyper_before.swap(now, Relaxed);
+        let holes = self.most_with_hyper.fetch_max(now, Relaxed).saturating_sub(now);
+        let has_holes = holes >= MANY && before.saturating_sub(now) <= holes / 16;
+        if has_holes {
+            self.most_with_hyper.store(now, Relaxed);
         }
-        true_now
+        has_holes
     }
 
     pub(super) fn name_cut(&self, running: Running) {
@@ -328,5 +337,39 @@ impl Ended {
         r.abandoned += requests.abandoned;
         r.cut += requests.cut;
         r.panicked += requests.panicked;
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holes_are_seen_once_and_when_it_has_become_quiet() {
+        let registry = Registry::new(&Plan::default(), Arc::default());
+        let to_hyper = |count| (0..count).for_each(|_| registry.to_hyper());
+        let from_hyper = |count| (0..count).for_each(|_| registry.from_hyper());
+        to_hyper(1000);
+        assert!(!registry.has_holes(), "nobody rests");
+        from_hyper(200);
+        assert!(!registry.has_holes(), "many are going to rest");
+        assert!(!registry.has_holes(), "too few have");
+        from_hyper(700);
+        assert!(!registry.has_holes(), "many are going to rest");
+        from_hyper(1);
+        assert!(registry.has_holes());
+        assert!(!registry.has_holes(), "that was said");
+        // Some come, some go, and what one has freed is the next one's.
+        for _ in 0..1000 {
+            to_hyper(1);
+            assert!(!registry.has_holes());
+            from_hyper(1);
+            assert!(!registry.has_holes());
+        }
+        to_hyper(400);
+        assert!(!registry.has_holes(), "more than before");
+        from_hyper(499);
+        assert!(!registry.has_holes(), "many are going to rest");
+        assert!(registry.has_holes());
     }
 }

@@ -11,7 +11,7 @@ use glidepath::{Drain, Kind, Lifecycle, Outcome, Phase, Server};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::over_tls::{self, Client};
 use super::{Serving, assert_adds_up, cut, ms, secs};
@@ -391,4 +391,142 @@ pub(crate) async fn slow_3_a_connection_at_rest_ends_at_its_idle_timeout() {
     assert!((ms(1400)..ms(3500)).contains(&begun.elapsed()), "closed after {:?}", begun.elapsed());
     lifecycle.handle().begin();
     serving.report().await;
+}
+
+/// Waits until so many connections are at rest, with hyper's state given back.
+async fn rest(lifecycle: &Lifecycle, count: usize) {
+    let at_rest = || lifecycle.handle().snapshot().connections.iter().any(|state| *state == ("at rest", count));
+    let all_rest = async {
+        while !at_rest() {
+            sleep(ms(20)).await;
+        }
+    };
+    let rested = timeout(secs(10), all_rest).await;
+    assert!(rested.is_ok(), "not {count} at rest: {:?}", lifecycle.handle().snapshot().connections);
+}
+
+/// A client whose connection is at rest, with hyper's state given back.
+async fn client_at_rest(lifecycle: &Lifecycle, address: std::net::SocketAddr) -> Client {
+    let mut client = ask(address, "").await;
+    read_to(&mut client, b"ok").await;
+    rest(lifecycle, 1).await;
+    client
+}
+
+/// "what comes then is served as before": however it comes, and a second time.
+#[tokio::test]
+pub(crate) async fn idle_8_what_comes_after_a_long_rest_is_answered() {
+    const HEAD: &str = "GET / HTTP/1.1\r\nhost: test\r\n\r\n";
+    let lifecycle = Lifecycle::without_signals();
+    let app = Router::new().route("/", get(ok).post(|body: String| async move { format!("{body}ok") }));
+    let (serving, address) = serve(&lifecycle, app, |server| server).await;
+    let mut client = client_at_rest(&lifecycle, address).await;
+    let body = "POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\n";
+    let pipelined = HEAD.repeat(2);
+    // Each with a pause between its pieces, longer than that before a rest, and the answers that it brings.
+    let kinds: [(&str, &[&str], usize); 6] = [
+        ("whole", &[HEAD], 1),
+        ("half a head", &[&HEAD[..20], &HEAD[20..]], 1),
+        ("one byte", &["G", &HEAD[1..]], 1),
+        ("an empty line", &["\r\n", HEAD], 1),
+        ("a body later", &[body, "it"], 1),
+        ("pipelined", &[&pipelined], 2),
+    ];
+    for (kind, pieces, answers) in kinds {
+        for (i, piece) in pieces.iter().enumerate() {
+            if i > 0 {
+                sleep(ms(1800)).await;
+            }
+            client.write_all(piece.as_bytes()).await.unwrap();
+            client.flush().await.unwrap();
+        }
+        let mut read = String::new();
+        while read.matches("HTTP/1.1 200").count() < answers || !read.ends_with("ok") {
+            let more = read_to(&mut client, b"ok").await;
+            assert!(!more.is_empty(), "{kind}: closed after {read:?}");
+            read += &String::from_utf8(more).unwrap();
+        }
+        assert_eq!(read.matches("HTTP/1.1 200").count(), answers, "{kind}: {read}");
+        rest(&lifecycle, 1).await;
+    }
+    lifecycle.handle().begin();
+    let report = serving.report().await;
+    assert_eq!((report.requests.answered, report.connections.at_rest), (8, 1), "{report}");
+    assert_adds_up(&report);
+}
+
+/// The same for a connection's end: FIN and reset are seen, and counted as what they are.
+#[tokio::test]
+async fn idle_8_a_client_that_goes_in_a_long_rest_is_seen() {
+    for (reset, expected) in [(false, (1, 0)), (true, (0, 1))] {
+        let lifecycle = Lifecycle::without_signals();
+        let (serving, address) = serve(&lifecycle, Router::new().route("/", get(ok)), |server| server).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        timeout(secs(10), async {
+            while !answer.ends_with(b"ok") && client.read_buf(&mut answer).await.unwrap() > 0 {}
+        })
+        .await
+        .expect("an answer");
+        rest(&lifecycle, 1).await;
+        if reset {
+            socket2::SockRef::from(&client).set_linger(Some(secs(0))).unwrap();
+        }
+        drop(client);
+        let gone = async {
+            while !lifecycle.handle().snapshot().connections.is_empty() {
+                sleep(ms(10)).await;
+            }
+        };
+        timeout(secs(10), gone).await.expect("its end is seen while serving");
+        lifecycle.handle().begin();
+        let connections = serving.report().await.connections;
+        assert_eq!((connections.finished, connections.failed), expected, "reset: {reset}");
+    }
+}
+
+/// The same for an upgrade, and for a signal right behind it.
+#[tokio::test]
+pub(crate) async fn idle_8_an_upgrade_after_a_long_rest_is_served() {
+    let lifecycle = Lifecycle::without_signals();
+    let app = raw(lifecycle.drain(), true).route("/ok", get(ok));
+    let (serving, address) = serve(&lifecycle, app, |server| server).await;
+    let mut client = over_tls::speak(TcpStream::connect(address).await.unwrap()).await;
+    client.write_all(b"GET /ok HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    client.flush().await.unwrap();
+    read_to(&mut client, b"ok").await;
+    rest(&lifecycle, 1).await;
+    client.write_all(format!("GET / HTTP/1.1\r\nhost: test\r\n{UPGRADE_RAW}\r\n").as_bytes()).await.unwrap();
+    client.flush().await.unwrap();
+    read_to(&mut client, b"hello").await;
+    lifecycle.handle().begin();
+    assert_eq!(read_to(&mut client, b"no such thing").await, b"bye");
+    let report = serving.report().await;
+    assert_eq!((report.outcome, report.connections.upgraded), (Outcome::Clean, 1), "{report}");
+}
+
+/// The same in the drain: a head that is half sent after a long rest is answered, and one that a request follows in the
+/// same instant as the signal is too.
+#[tokio::test]
+pub(crate) async fn idle_8_what_crosses_the_signal_after_a_long_rest_is_answered() {
+    for half in [false, true] {
+        let lifecycle = Lifecycle::without_signals();
+        let (serving, address) = serve(&lifecycle, Router::new().route("/", get(ok)), |server| server).await;
+        let mut client = client_at_rest(&lifecycle, address).await;
+        let head = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n";
+        let (first, last) = head.split_at(if half { 10 } else { head.len() });
+        client.write_all(first).await.unwrap();
+        client.flush().await.unwrap();
+        lifecycle.handle().begin();
+        // Longer than the quiet window.
+        sleep(ms(700)).await;
+        if half {
+            client.write_all(last).await.unwrap();
+            client.flush().await.unwrap();
+        }
+        let answer = String::from_utf8(read_to(&mut client, b"no such thing").await).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok"), "half: {half}: {answer:?}");
+        assert_adds_up(&serving.report().await);
+    }
 }

@@ -75,6 +75,9 @@ macro_rules! over_tls {
 
 over_tls! {
     tls_3_idle_6_spread_spaces_the_closes_over_its_window: connections::idle_6_spread_spaces_the_closes_over_its_window,
+    tls_3_idle_8_what_comes_after_a_long_rest_is_answered: connections::idle_8_what_comes_after_a_long_rest_is_answered,
+    tls_3_idle_8_an_upgrade_after_a_long_rest_is_served: connections::idle_8_an_upgrade_after_a_long_rest_is_served,
+    tls_3_idle_8_what_crosses_the_signal_after_a_long_rest_is_answered: connections::idle_8_what_crosses_the_signal_after_a_long_rest_is_answered,
     tls_3_req_11_a_handler_finds_the_drain_in_its_request: extensions::req_11_a_handler_finds_the_drain_in_its_request,
     tls_3_req_11_a_handler_sees_the_drain_and_is_not_cancelled: requests::req_11_a_handler_sees_the_drain_and_is_not_cancelled,
     tls_3_slow_3_a_head_that_is_too_large_is_answered_431: connections::slow_3_a_head_that_is_too_large_is_answered_431,
