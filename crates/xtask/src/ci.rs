@@ -56,7 +56,7 @@ const STEPS: &[Step] = &[
     Step { name: "doctest", command: "cargo test --workspace --doc", env: &[], tool: None },
     Step {
         name: "docs",
-        command: "cargo doc --workspace --no-deps",
+        command: "cargo doc --workspace --no-deps --all-features",
         env: &[("RUSTDOCFLAGS", "-D warnings")],
         tool: None,
     },
