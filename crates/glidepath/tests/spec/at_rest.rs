@@ -253,7 +253,14 @@ fn idle_8_connections_at_rest_cost_little_memory() {
     };
     drop(Client::at_rest(server.address()));
     let before = resident();
-    let clients: Vec<_> = (0..count).map(|_| Client::at_rest(server.address())).collect();
+    let mut clients: Vec<_> = (0..count).map(|_| Client::connect(server.address())).collect();
+    // All at once, so that all of them need memory at the same time.
+    for client in &mut clients {
+        client.get("/");
+    }
+    for client in &mut clients {
+        client.response().assert_is(200, "ok");
+    }
     let each = || resident().saturating_sub(before) / clients.len();
     wait_until("they hold 2 KB each", || each() <= 2048);
     server.terminate();
