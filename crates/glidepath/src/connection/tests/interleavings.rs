@@ -130,6 +130,7 @@ async fn waits_untold(entry: Arc<Entry>) {
 fn untold_clients_are_let_go_when_the_last_of_the_others_leaves() {
     explore(|| {
         let (registry, changed) = registry();
+        registry.set_stage(Stage::Drain);
         let (first, second, other) = (registry.enter(|| None), registry.enter(|| None), registry.enter(|| None));
         let untold = [spawn(waits_untold(first)), spawn(waits_untold(second))];
         let leaving = thread::spawn(move || other.leave(End::Finished));
@@ -146,6 +147,7 @@ fn untold_clients_are_let_go_when_the_last_of_the_others_leaves() {
 fn an_untold_client_that_asks_again_holds_the_others_no_less() {
     explore(|| {
         let (registry, changed) = registry();
+        registry.set_stage(Stage::Drain);
         let (waits, asks) = (registry.enter(|| None), registry.enter(|| None));
         asks.set_state(State::Rest);
         let waits = spawn(waits_untold(waits));
@@ -158,6 +160,20 @@ fn an_untold_client_that_asks_again_holds_the_others_no_less() {
         asking.join().unwrap();
         block_on(waits).unwrap();
         assert_eq!(ended(&registry).at_rest, 1);
+    });
+}
+
+#[test]
+fn who_leaves_last_as_the_drain_begins_is_not_waited_for() {
+    explore(|| {
+        let (registry, changed) = registry();
+        let entry = registry.enter(|| None);
+        let leaving = thread::spawn(move || entry.leave(End::Finished));
+        registry.set_stage(Stage::Drain);
+        // While serving nobody is told of it, so either it is seen here or it is told.
+        wait_until_empty(&registry, &changed);
+        assert_eq!(ended(&registry).finished, 1);
+        leaving.join().unwrap();
     });
 }
 
@@ -201,6 +217,7 @@ fn who_comes_as_the_drain_begins_is_cut_if_not_told_before() {
 fn the_account_adds_up_at_every_instant() {
     explore(|| {
         let (registry, changed) = registry();
+        registry.set_stage(Stage::Drain);
         let leaving = [End::Finished, End::Failed].map(|end| {
             let entry = registry.enter(|| None);
             thread::spawn(move || entry.leave(end))
