@@ -35,7 +35,7 @@ enum Socket {
 
 impl Io {
     pub(crate) fn new(stream: Stream, prefix: Bytes, entry: Arc<Entry>) -> Self {
-        entry.registry().to_hyper();
+        entry.registry().hyper_takes();
         Self { socket: Socket::Own(stream), prefix, entry }
     }
 
@@ -143,7 +143,7 @@ impl AsyncWrite for Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
-        self.entry.registry().from_hyper();
+        self.entry.registry().hyper_gives_back();
         match std::mem::replace(&mut self.socket, Socket::Gone) {
             Socket::Own(stream) => self.entry.give_back(stream),
             Socket::Shared(wire) => wire.drop_handlers_end(),

@@ -243,12 +243,12 @@ impl Registry {
     }
 
     /// hyper gets a connection.
-    pub(super) fn to_hyper(&self) {
+    pub(super) fn hyper_takes(&self) {
         self.with_hyper.fetch_add(1, Relaxed);
     }
 
     /// hyper has given one back.
-    pub(super) fn from_hyper(&self) {
+    pub(super) fn hyper_gives_back(&self) {
         self.with_hyper.fetch_sub(1, Relaxed);
     }
 
@@ -347,8 +347,8 @@ mod tests {
     #[test]
     fn holes_are_seen_once_and_when_it_has_become_quiet() {
         let registry = Registry::new(&Plan::default(), Arc::default());
-        let to_hyper = |count| (0..count).for_each(|_| registry.to_hyper());
-        let from_hyper = |count| (0..count).for_each(|_| registry.from_hyper());
+        let to_hyper = |count| (0..count).for_each(|_| registry.hyper_takes());
+        let from_hyper = |count| (0..count).for_each(|_| registry.hyper_gives_back());
         to_hyper(1000);
         assert!(!registry.has_holes(), "nobody rests");
         from_hyper(200);

@@ -395,7 +395,7 @@ pub(crate) async fn slow_3_a_connection_at_rest_ends_at_its_idle_timeout() {
 
 /// Waits until so many connections are at rest, with hyper's state given back.
 async fn rest(lifecycle: &Lifecycle, count: usize) {
-    let at_rest = || lifecycle.handle().snapshot().connections.iter().any(|state| *state == ("at rest", count));
+    let at_rest = || lifecycle.handle().snapshot().connections.contains(&("at rest", count));
     let all_rest = async {
         while !at_rest() {
             sleep(ms(20)).await;
