@@ -77,6 +77,43 @@ pub(crate) fn sig_11_sigterm_right_after_sighup_ends_it() {
     }
 }
 
+/// "`POST /restart` […] on the admin port start[s] a restart", and the answer says how it went.
+#[test]
+fn ho_5_a_restart_is_asked_for_on_the_admin_port() {
+    let folder = Folder::new("ho-5");
+    let program = folder.path.join("target");
+    fs::copy(process::built_example("target"), &program).expect("room for a copy");
+    let start = Start::command(&[program.to_str().expect("UTF-8")]).set("PORT", 0).set("RESTART", 1).set("GRACE", 8);
+    let server = start.set("ADMIN_PORT", 0).set("ADMIN_TOKEN", "secret").start();
+    let admin = server.admin();
+    let restart = |headers: &str| {
+        let mut client = Client::connect(admin);
+        let head = format!("POST /restart HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n{headers}\r\n");
+        client.send(head.as_bytes());
+        let answer = client.response();
+        (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
+    };
+    assert_eq!(restart("").0, 401);
+    assert_eq!(restart("authorization: Bearer other\r\n").0, 403);
+    let aside = folder.path.join("aside");
+    fs::rename(&program, &aside).expect("it is there");
+    let (status, says) = restart("authorization: Bearer secret\r\n");
+    assert!(status == 409 && says.contains("No such file"), "{status} {says}");
+    assert!(server.is_running() && server.children().is_empty(), "it goes on, alone");
+    fs::rename(&aside, &program).expect("it is there");
+    let (status, says) = restart("authorization: Bearer secret\r\n");
+    let (exit, next) = server.replaced();
+    exit.assert_code(0);
+    assert_eq!((status, says), (200, format!("process {} has taken over", next.pid().as_raw_nonzero())));
+    // The next one is asked in the same way.
+    assert_eq!(restart("").0, 401);
+    let (status, _) = restart("authorization: Bearer secret\r\n");
+    assert_eq!(status, 200);
+    let (exit, next) = next.replaced();
+    exit.assert_code(0);
+    next.end().assert_code(0);
+}
+
 /// "as WS-1, with 1012 when the end is a restart"
 #[test]
 pub(crate) fn ws_6_in_a_restart_a_websocket_gets_close_1012() {
