@@ -7,5 +7,6 @@ mod harness;
 mod landing;
 mod live;
 mod postgres;
+mod restart;
 mod start;
 mod transfer;
