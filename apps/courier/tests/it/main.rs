@@ -2,6 +2,7 @@
 
 mod api;
 mod delivery;
+mod deploy;
 mod durability;
 mod harness;
 mod landing;

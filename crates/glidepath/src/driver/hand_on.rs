@@ -217,12 +217,15 @@ impl HandOn {
 
     /// What it is to keep for the next process, and what nobody takes any more.
     fn give_to_the_manager<'a>(&mut self, shared: &Shared, acceptors: impl Iterator<Item = &'a mut Acceptor>) {
-        self.left.drain(..).for_each(|name| self.manager.forget(&name));
+        let left = std::mem::take(&mut self.left);
+        left.iter().for_each(|name| self.manager.forget(name));
         if !shared.restart.keeps.load(Ordering::Acquire) {
             return;
         }
         for acceptor in acceptors {
             match acceptor.hand_on() {
+                // What it keeps already it would else give to the next process twice.
+                Ok((name, _)) if acceptor.is_kept() && !left.contains(&name) => {}
                 Ok((name, listener)) => {
                     let stored = self.manager.store(&name, &listener);
                     acceptor.set_kept(stored || acceptor.is_kept());

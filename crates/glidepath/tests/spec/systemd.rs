@@ -334,7 +334,7 @@ fn ho_6_nobody_is_refused_between_an_end_and_the_next_start() {
             if keeps { start.set("KEEP", 1) } else { start }
         };
         let mut server = start().start();
-        let mut store = manager.is_given().1;
+        let store = manager.is_given().1;
         assert_eq!(store.len(), usize::from(keeps));
         let (over, refused, answers) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
         let server = scope(|scope| {
@@ -368,12 +368,6 @@ fn ho_6_nobody_is_refused_between_an_end_and_the_next_start() {
                     wait_until("somebody is refused", || refused.load(Ordering::Relaxed) > before);
                 }
                 server = if keeps { start().inherits("http", &store[0]).start() } else { start().start() };
-                if keeps {
-                    while store.len() < 2 {
-                        store.extend(manager.is_given().1);
-                    }
-                    store.remove(0);
-                }
             }
             server
         });
@@ -430,5 +424,17 @@ fn ho_6_what_is_not_taken_any_more_is_taken_out_of_the_store() {
     let (message, fds) = manager.is_given();
     assert_eq!((&message[0][..], fds.len()), ("FDSTORE=1", 1));
     assert_eq!(manager.is_given().0[0], "READY=1");
+    server.end().assert_code(0);
+
+    // The control: what is taken is there already, and stays.
+    let start = Start::target().set("NOTIFY_SOCKET", &manager.name).set("KEEP", 1).set("PORT", address.port());
+    let server = start.inherits("http", &fds[0]).start();
+    let first = loop {
+        let message = manager.hears();
+        if message[0] != "STOPPING=1" && !message[0].starts_with("STATUS=") {
+            break message;
+        }
+    };
+    assert_eq!(first[0], "READY=1", "nothing is given a second time or taken out");
     server.end().assert_code(0);
 }
