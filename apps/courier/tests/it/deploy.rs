@@ -47,8 +47,8 @@ fn the_units_of_systemd_are_well_formed() {
             std::fs::write(&path, change(text)).unwrap();
             path
         });
-        let output = Command::new("systemd-analyze").args(["--man=no", "--recursive-errors=yes", "verify"]).args(units);
-        let output = output.output().unwrap();
+        let options = ["--man=no", "--recursive-errors=yes", "verify"];
+        let output = Command::new("systemd-analyze").args(options).args(units).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         (output.status.success(), said.lines().filter(|line| line.contains("courier.")).collect::<String>())
     };
