@@ -11,7 +11,9 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
+};
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -46,7 +48,12 @@ type Token = Arc<OnceLock<String>>;
 impl Admin {
     pub(crate) fn new() -> Self {
         let changed = Arc::new(Notify::new());
-        Self { acceptors: Vec::new(), registry: Registry::new(&Plan::default(), Arc::clone(&changed)), changed, token: Token::default() }
+        Self {
+            acceptors: Vec::new(),
+            registry: Registry::new(&Plan::default(), Arc::clone(&changed)),
+            changed,
+            token: Token::default(),
+        }
     }
 
     pub(crate) fn add(&mut self, listener: Listener, shared: &Arc<Shared>) {
@@ -314,7 +321,9 @@ mod tests {
         for known in ["Bearer secret", "bearer secret"] {
             assert!(is_bearer(known.as_bytes(), b"secret"), "{known}");
         }
-        for not in ["", "secret", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Bearer  secret", "Basic secret"] {
+        for not in
+            ["", "secret", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Bearer  secret", "Basic secret"]
+        {
             assert!(!is_bearer(not.as_bytes(), b"secret"), "{not}");
         }
     }

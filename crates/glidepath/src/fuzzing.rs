@@ -183,7 +183,8 @@ pub fn inherited_listeners(input: &[u8]) {
     let mut next = || lines.next().filter(|line| !line.is_empty());
     let [pid, fds, names, restart, kept] = [next(), next(), next(), next(), next()];
     let os = |value: &Option<Vec<u8>>| value.clone().map(std::ffi::OsString::from_vec);
-    let variables = Variables { pid: os(&pid), fds: os(&fds), names: os(&names), restart: os(&restart), kept: os(&kept) };
+    let variables =
+        Variables { pid: os(&pid), fds: os(&fds), names: os(&names), restart: os(&restart), kept: os(&kept) };
     let parsed = variables.parse(OWN);
 
     let digits =

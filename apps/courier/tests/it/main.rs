@@ -9,5 +9,6 @@ mod landing;
 mod live;
 mod postgres;
 mod restart;
+mod rolling;
 mod start;
 mod transfer;

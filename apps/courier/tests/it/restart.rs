@@ -17,7 +17,8 @@ async fn successor(log: impl Fn() -> String, nth: usize) -> Pid {
     within("a process takes over", async {
         loop {
             let log = log();
-            let mut lines = log.lines().filter_map(|line| line.split_once("INFO process ")?.1.strip_suffix(" has taken over"));
+            let mut lines =
+                log.lines().filter_map(|line| line.split_once("INFO process ")?.1.strip_suffix(" has taken over"));
             if let Some(pid) = lines.nth(nth).and_then(|pid| Pid::from_raw(pid.parse().ok()?)) {
                 return pid;
             }
@@ -89,12 +90,14 @@ async fn ho_1_restarts_in_place_refuse_nobody_and_deliver_each_message_once() {
             let before = last.0.replace(successor(|| courier.log(), nth).await);
             match before {
                 None => assert_eq!(courier.ended().await.code(), Some(0), "{}", courier.log()),
-                Some(pid) => within("the one before ends", async {
-                    while is_running(pid) {
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                    }
-                })
-                .await,
+                Some(pid) => {
+                    within("the one before ends", async {
+                        while is_running(pid) {
+                            tokio::time::sleep(Duration::from_millis(10)).await;
+                        }
+                    })
+                    .await
+                }
             }
         }
         over.store(true, Ordering::Relaxed);
@@ -138,7 +141,8 @@ async fn ho_5_with_a_token_courier_restarts_and_ends_by_its_admin_port() {
     let known = [("authorization", "Bearer secret")];
     let answer = post(&restart, &known, String::new()).await;
     let says = answer.text().to_owned();
-    let pid = says.strip_prefix("process ").and_then(|says| says.split(' ').next()?.parse().ok()).and_then(Pid::from_raw);
+    let pid =
+        says.strip_prefix("process ").and_then(|says| says.split(' ').next()?.parse().ok()).and_then(Pid::from_raw);
     let last = Ends(pid);
     assert_eq!((answer.status, pid.is_some()), (200, true), "{says}");
     assert_eq!(courier.ended().await.code(), Some(0), "{}", courier.log());

@@ -32,7 +32,8 @@ impl Port {
     /// A POST with these header lines.
     async fn post(&self, path: &str, headers: &str) -> String {
         let mut client = TcpStream::connect(self.0).await.unwrap();
-        let head = format!("POST {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: 0\r\n{headers}\r\n");
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: 0\r\n{headers}\r\n");
         client.write_all(head.as_bytes()).await.unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();

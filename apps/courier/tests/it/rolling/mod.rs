@@ -63,7 +63,9 @@ async fn roll(kind: Kind, rounds: usize, ways: &[Way]) -> Option<Outcome> {
     }
     let (counts, samples) = load.stop().await;
     let until = Instant::now() + crate::harness::BOUND;
-    while receiver.messages() < counts.accepted && Instant::now() < until {
+    // What a killed courier had claimed comes when the claim lapses; that is SIG-9's, and not waited for here.
+    let all_come = !ways.contains(&Way::Kill);
+    while all_come && receiver.messages() < counts.accepted && Instant::now() < until {
         sleep(Duration::from_millis(20)).await;
     }
     fleet.end().await;
@@ -100,7 +102,7 @@ async fn a_kill_behind_haproxy_fails_requests() {
         println!("SKIPPED: there is no haproxy");
         return;
     }
-    let Some(outcome) = roll(Kind::HaProxy, 2, &[Way::Kill]).await else { return };
+    let Some(outcome) = roll(Kind::HaProxy, 1, &[Way::Kill]).await else { return };
     assert_ne!(outcome.counts.failures, [""; 0], "{}", outcome.counts);
 }
 

@@ -45,7 +45,13 @@ impl Start {
     }
 
     pub(crate) fn example(name: &str) -> Self {
-        Start { program: built_example(name), wrapper: Vec::new(), settings: vec![("PORT", "0".into())], unread: false, listener: None }
+        Start {
+            program: built_example(name),
+            wrapper: Vec::new(),
+            settings: vec![("PORT", "0".into())],
+            unread: false,
+            listener: None,
+        }
     }
 
     /// Another program, with its words.
