@@ -158,6 +158,53 @@ fn lis_10_a_unix_sockets_path_is_kept_when_it_was_handed_on_or_inherited() {
     assert!(!path.exists(), "the control: one that bound it and ends without a restart removes it");
 }
 
+/// "the old process goes on serving, and says why": as PID 1, with whose end the container ends. It leaves no zombie, waits for
+/// no child that it did not start, and ends by SIGTERM.
+#[test]
+fn ho_2_as_pid_1_it_goes_on_and_says_why() {
+    const NEW_NAMESPACE: [&str; 5] = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"];
+    if !runs(&[&NEW_NAMESPACE[..], &["true"]].concat()) {
+        return skipped("unshare may not make a process namespace here");
+    }
+    // The shell becomes the program, which so has a child that it knows nothing of: one that it must not reap.
+    let mut server = restartable().through(&NEW_NAMESPACE).after("sleep 0.5 & true").start();
+    let [inner] = server.children()[..] else { panic!("{:?}", server.children()) };
+    server.signals_go_to(inner);
+    server.signal(Signal::HUP);
+    server.stderr.wait_for("cannot restart: this process is PID 1, and the new one would end with it");
+    wait_until("the child that is not its own has ended", || zombies_of(inner) == 1);
+    sleep(ms(300));
+    assert_eq!(zombies_of(inner), 1, "it has reaped what is not its own, or left a child of its own");
+    fetch(server.address(), "/").assert_is(200, "ok");
+    server.terminate();
+    server.exit().assert_code(0);
+}
+
+/// How many children of this process have ended and were not waited for.
+fn zombies_of(pid: Pid) -> usize {
+    let processes = fs::read_dir("/proc").expect("Linux").flatten();
+    let stats = processes.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    let parent = pid.as_raw_nonzero().to_string();
+    stats
+        .filter(|stat| stat.rsplit(") ").next().is_some_and(|after| after.starts_with(&format!("Z {parent} "))))
+        .count()
+}
+
+/// After a restart no zombie is left: the old process ends, and whoever adopts the next one has nothing to reap but that.
+#[test]
+fn ho_3_a_restart_leaves_no_zombie() {
+    let server = restartable().start();
+    server.signal(Signal::HUP);
+    let (exit, next) = server.replaced();
+    exit.assert_code(0);
+    assert_eq!((zombies_of(next.pid()), next.children().len()), (0, 0));
+    next.signal(Signal::HUP);
+    let (exit, next) = next.replaced();
+    exit.assert_code(0);
+    assert_eq!((zombies_of(next.pid()), next.children().len()), (0, 0));
+    next.end().assert_code(0);
+}
+
 // === HO-1 ===
 
 /// "100 restarts under load […]: refused = reset = lost = 0"; here 10, and as many as the variable RESTARTS says.
