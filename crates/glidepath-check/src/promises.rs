@@ -365,6 +365,13 @@ pub(crate) const PROMISES: &[Promise] = &[
         solved: "No server that was tried says it by itself.",
     },
     Promise {
+        id: "WS-7",
+        says: "WS-1 to WS-5 hold over HTTP/2 as well (CONNECT; RFC 8441 for WebSockets, which the settings offer unless set otherwise), with the stream for the connection, its end for FIN, and 200 for 101; the other streams of the connection go on",
+        source: "RFC 8441, section 5: the stream's end stands for the connection's; RFC 6455, section 7",
+        seen: "The page's calls fall together with its WebSocket: the browser has one connection for all of them.",
+        solved: "Few servers offer it; those that do not are not asked.",
+    },
+    Promise {
         id: "SSE-1",
         says: "`text/event-stream` responses are ended at an event boundary, with a proper end of body, at the drain (setting: at once, or with the deadline); a browser's `EventSource` goes on with the next process on the port, and its user sees no error",
         source: "HTML standard, 9.2, server-sent events; RFC 9112, section 7.1",

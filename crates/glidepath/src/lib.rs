@@ -8,7 +8,7 @@
 //!   exit code of `main`.
 //!
 //! The order of an end: lame duck, listeners sealed, requests and connections, tasks, hooks, report. One grace period
-//! bounds it. What is promised, each with the tests that hold it, is in the repository's `SPEC.md`.
+//! bounds it. [`guide`] answers what people ask; `testing` ends a service inside a test. What is promised, each with the tests that hold it, is in the repository's `SPEC.md`.
 //!
 //! Linux is first. On other platforms a listener is closed without the filter that holds new connections off, and what
 //! the kernel does not tell (round-trip times, acknowledged FINs) is replaced by bounds.
@@ -23,6 +23,7 @@ mod extension;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod guide;
 mod handover;
 mod hooks;
 #[cfg(unix)]
@@ -45,6 +46,8 @@ mod sync;
 #[cfg(unix)]
 mod systemd;
 mod tasks;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "tls")]
 mod tls;
 

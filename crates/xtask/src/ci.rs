@@ -56,7 +56,7 @@ const STEPS: &[Step] = &[
     Step { name: "doctest", command: "cargo test --workspace --doc", env: &[], tool: None },
     Step {
         name: "docs",
-        command: "cargo doc --workspace --no-deps",
+        command: "cargo doc --workspace --no-deps --all-features",
         env: &[("RUSTDOCFLAGS", "-D warnings")],
         tool: None,
     },
@@ -94,6 +94,9 @@ pub(crate) struct Options {
     /// The steps to run, by name; all of them when none is named
     #[arg(value_parser = PossibleValuesParser::new(STEPS.iter().map(|step| step.name)))]
     steps: Vec<String>,
+    /// Steps to leave out, by name
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(STEPS.iter().map(|step| step.name)))]
+    without: Vec<String>,
     /// Name the steps with their commands, and run nothing
     #[arg(long)]
     list: bool,
@@ -117,7 +120,7 @@ enum Outcome {
 
 /// Runs the steps; true when none failed.
 pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
-    let steps = select(&options.steps);
+    let steps = select(&options.steps, &options.without);
     let mut out = io::stdout().lock();
     if options.list {
         for step in steps {
@@ -139,8 +142,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
     Ok(ran.iter().all(|(_, outcome, _)| *outcome != Outcome::Failed))
 }
 
-fn select(names: &[String]) -> Vec<&'static Step> {
-    let wanted = |step: &&Step| names.is_empty() || names.iter().any(|name| name == step.name);
+fn select(names: &[String], without: &[String]) -> Vec<&'static Step> {
+    let named = |names: &[String], step: &Step| names.iter().any(|name| name == step.name);
+    let wanted = |step: &&Step| (names.is_empty() || named(names, step)) && !named(without, step);
     STEPS.iter().filter(wanted).collect()
 }
 
@@ -234,8 +238,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_out_does_not_run() {
+        let names: Vec<_> = select(&[], &["test".to_owned()]).iter().map(|step| step.name).collect();
+        assert_eq!(names.len(), STEPS.len() - 1, "{names:?}");
+        assert!(!names.contains(&"test"), "{names:?}");
+    }
+
+    #[test]
     fn named_steps_keep_the_order_of_ci() {
-        let steps = select(&["test".to_owned(), "format".to_owned()]);
+        let steps = select(&["test".to_owned(), "format".to_owned()], &[]);
         assert_eq!(steps.iter().map(|step| step.name).collect::<Vec<_>>(), ["format", "test"]);
     }
 }

@@ -1,20 +1,25 @@
 //! Upgraded and endless: WebSockets and event streams, which never end by themselves.
 
+use std::time::Duration;
+
 use crate::case::{Case, Need, Section};
 use crate::clock::{ms, now};
 use crate::model::Outcome::*;
 use crate::seen::Seen;
 use crate::settings::Work;
-use crate::stage::{PATIENCE, Trouble};
+use crate::stage::{PATIENCE, SLOW, Trouble};
 use crate::wire::End;
 use crate::wire::http1::Missing;
-use crate::wire::websocket::{UPGRADE, WebSocket};
+use crate::wire::http2::Http2;
+use crate::wire::websocket::{CLOSE, UPGRADE, WebSocket, frame_of};
 
 pub(super) const SECTION: Section = Section { title: "Upgraded and endless", cases: CASES };
 
 const GOODBYE: &str = "a WebSocket gets Close 1001 at the drain, at a frame boundary; its reply is awaited; then FIN";
 const EVENTS: &str =
     "`text/event-stream` responses are ended at an event boundary, with a proper end of body, at the drain";
+
+const OVER_HTTP2: &str = "WS-1 to WS-5 hold over HTTP/2 as well";
 
 const CASES: &[Case] = &[
     Case::should("ws/close-frame", "WS-1", GOODBYE)
@@ -122,6 +127,39 @@ const CASES: &[Case] = &[
             s.signal()?;
             let (told, _) = socket.told(ms(if s.is_control() { 1000 } else { 3000 }));
             s.saw(told);
+            Ok(())
+        }),
+    Case::should("ws/http2-close-frame", "WS-7", OVER_HTTP2)
+        .expects("a WebSocket on an HTTP/2 stream gets a Close frame within 3 s of the signal")
+        .since("browsers that are offered it open WebSockets so, and see 1006 for a stream that is cut")
+        .needs(&[Need::Ws, Need::Http2])
+        .wants(&[ToldClose])
+        .control(&[Open])
+        .script(|s| {
+            let (mut client, socket) = on_a_stream(s)?;
+            s.signal()?;
+            let told = told_on(&mut client, socket, ms(if s.is_control() { 1000 } else { 3000 }));
+            s.saw(told);
+            Ok(())
+        }),
+    Case::must("ws/http2-others", "WS-7", "the other streams of the connection go on")
+        .expects("a request on another stream beside a WebSocket is answered")
+        .since("the browser has one connection for the page, its calls and its WebSocket: they fall together")
+        .needs(&[Need::Ws, Need::Http2, Need::Slow])
+        .wants(&[Answered, ToldClose])
+        .control(&[Answered])
+        .script(|s| {
+            let (mut client, socket) = on_a_stream(s)?;
+            let slow = client.get(&s.settings.path(Work::Slow, SLOW, 0));
+            client.wire().until_read();
+            s.signal()?;
+            client.until(PATIENCE, |client| client.is_done(slow) || client.close_code(socket).is_some());
+            if let Some(code) = client.close_code(socket) {
+                client.data(socket, &frame_of(CLOSE, &code.to_be_bytes()), true);
+            }
+            client.until(PATIENCE, |client| client.is_done(slow));
+            let seen = client.became(client.fate(slow, None));
+            s.saw(seen);
             Ok(())
         }),
     Case::must("ws/mute-peer", "WS-3", "a peer that does not answer the Close is cut after 5 s (setting), not at the deadline")
@@ -266,4 +304,32 @@ pub(super) fn open_and_tried(s: &crate::stage::Stage<'_>) -> Result<WebSocket, T
     // Whether it echoes is its own affair: it has been upgraded.
     let _echo = socket.frame(ms(500));
     Ok(socket)
+}
+
+/// A WebSocket on a stream of an HTTP/2 connection, open.
+fn on_a_stream(s: &crate::stage::Stage<'_>) -> Result<(Http2, u32), Trouble> {
+    let mut client = s.http2()?;
+    if !client.tunnels {
+        return Err(Trouble::Skip("it offers no WebSockets over HTTP/2 (RFC 8441)".into()));
+    }
+    let socket = client.ask_for_websocket(&s.path_of(Work::Ws));
+    client.until(PATIENCE, |client| client.streams[&socket].status.is_some());
+    match client.streams[&socket].status {
+        Some(200) => Ok((client, socket)),
+        Some(status) => Err(Trouble::Skip(format!("a WebSocket over HTTP/2 gets {status}"))),
+        None => Err(Trouble::Broken("no answer to a WebSocket over HTTP/2 before the signal".into())),
+    }
+}
+
+/// Whether a Close came on the stream, and what else.
+fn told_on(client: &mut Http2, socket: u32, bound: Duration) -> Seen {
+    client.until(bound, |client| client.close_code(socket).is_some() || client.is_done(socket));
+    let stream = &client.streams[&socket];
+    let seen = match (client.close_code(socket), stream.reset, client.over) {
+        (Some(code), ..) => Seen::new(ToldClose, format!("Close {code}")),
+        (None, Some(error), _) => Seen::new(Reset, format!("RST_STREAM with error {error}, without a Close frame")),
+        (None, None, None) if !stream.ended => Seen::new(Open, "no Close frame, and still open"),
+        _ => Seen::new(Lost, "the stream ended without a Close frame"),
+    };
+    client.became(seen)
 }

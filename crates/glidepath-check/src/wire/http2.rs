@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::{End, Wire};
+use super::{End, Wire, websocket};
 use crate::clock::{ms, now};
 use crate::model::{EventKind, Outcome};
 use crate::seen::Seen;
@@ -28,15 +28,22 @@ const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
 const REFUSED_STREAM: u32 = 7;
+/// SETTINGS_ENABLE_CONNECT_PROTOCOL, and 1.
+const CONNECT_PROTOCOL: [u8; 6] = [0, 8, 0, 0, 0, 1];
 
 /// What has come of one stream so far.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     pub(crate) status: Option<u16>,
     pub(crate) bytes: usize,
+    /// The first of them.
+    begin: Vec<u8>,
     pub(crate) ended: bool,
     pub(crate) reset: Option<u32>,
 }
+
+/// So much is kept of what comes on a stream: some frames of a WebSocket.
+const KEPT: usize = 1024;
 
 pub(crate) struct Http2 {
     wire: Wire,
@@ -51,6 +58,8 @@ pub(crate) struct Http2 {
     /// PINGs that were not answered.
     pub(crate) pings: Vec<[u8; 8]>,
     pub(crate) settled: bool,
+    /// SETTINGS_ENABLE_CONNECT_PROTOCOL came: a stream can become a WebSocket (RFC 8441, section 3).
+    pub(crate) tunnels: bool,
     /// PINGs are answered as they come, as all clients do.
     pub(crate) polite: bool,
     pub(crate) over: Option<End>,
@@ -70,6 +79,7 @@ impl Http2 {
             goaways: Vec::new(),
             pings: Vec::new(),
             settled: false,
+            tunnels: false,
             polite: true,
             over: None,
             opened: 0,
@@ -91,21 +101,29 @@ impl Http2 {
 
     /// Opens the next stream with a request, and says which it is. With `more`, a body follows.
     pub(crate) fn ask(&mut self, method: &str, path: &str, more: bool) -> u32 {
+        self.open(&[(":method", method), (":path", path)], &[], more)
+    }
+
+    /// Asks for a WebSocket on the next stream (RFC 8441, section 4).
+    pub(crate) fn ask_for_websocket(&mut self, path: &str) -> u32 {
+        let pseudo = [(":method", "CONNECT"), (":protocol", "websocket"), (":path", path)];
+        self.open(&pseudo, &[("sec-websocket-version", "13")], true)
+    }
+
+    fn open(&mut self, pseudo: &[(&str, &str)], fields: &[(&str, &str)], more: bool) -> u32 {
         let id = self.opened * 2 + 1;
         self.opened += 1;
         let scheme = if self.wire.notified().is_some() { "https" } else { "http" };
         let mut block = Vec::new();
-        for (name, value) in
-            [(":method", method), (":scheme", scheme), (":path", path), (":authority", &self.authority)]
-        {
+        let all = pseudo.iter().copied().chain([(":scheme", scheme), (":authority", &*self.authority)]);
+        let own = self.headers.iter().map(|(name, value)| (&**name, &**value));
+        for (name, value) in all.chain(fields.iter().copied()).chain(own) {
             literal(&mut block, name, value);
         }
-        for (name, value) in &self.headers {
-            literal(&mut block, name, value);
-        }
+        let what: Vec<_> = pseudo.iter().map(|(_, value)| *value).collect();
         let flags = if more { END_HEADERS } else { END_HEADERS | END_STREAM };
         self.streams.insert(id, Stream::default());
-        self.wire.send(&frame(HEADERS, flags, id, &block), &format!("{method} {path} on stream {id}"));
+        self.wire.send(&frame(HEADERS, flags, id, &block), &format!("{} on stream {id}", what.join(" ")));
         id
     }
 
@@ -177,7 +195,10 @@ impl Http2 {
         match kind {
             DATA => {
                 let stream = self.streams.entry(id).or_default();
-                stream.bytes += unpadded(flags, payload).len();
+                let data = unpadded(flags, payload);
+                stream.bytes += data.len();
+                let room = KEPT - stream.begin.len();
+                stream.begin.extend(&data[..data.len().min(room)]);
                 pen.came(payload.len());
             }
             HEADERS | CONTINUATION => {
@@ -203,6 +224,7 @@ impl Http2 {
             }
             SETTINGS if flags & ACK == 0 => {
                 self.settled = true;
+                self.tunnels |= payload.chunks_exact(6).any(|setting| setting == CONNECT_PROTOCOL);
                 pen.event(EventKind::Received, "SETTINGS");
                 self.wire.send(&frame(SETTINGS, ACK, 0, &[]), "SETTINGS ack");
             }
@@ -237,6 +259,11 @@ impl Http2 {
 
     pub(crate) fn told(&self) -> bool {
         !self.goaways.is_empty()
+    }
+
+    /// The code of the Close that came on a stream that is a WebSocket.
+    pub(crate) fn close_code(&self, id: u32) -> Option<u16> {
+        websocket::close_code(&self.streams.get(&id)?.begin)
     }
 
     pub(crate) fn is_done(&self, id: u32) -> bool {

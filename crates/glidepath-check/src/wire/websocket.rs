@@ -13,7 +13,7 @@ pub(crate) const UPGRADE: &str = "connection: Upgrade\r\nupgrade: websocket\r\n\
                                   sec-websocket-version: 13\r\nsec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n";
 
 const TEXT: u8 = 0x1;
-const CLOSE: u8 = 0x8;
+pub(crate) const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
 
@@ -40,6 +40,19 @@ pub(crate) fn frame_of(kind: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | kind, 0x80 | length, 0, 0, 0, 0];
     frame.extend(&payload[..usize::from(length)]);
     frame
+}
+
+/// The code of the first Close among these frames of a server, small as all are here.
+pub(crate) fn close_code(mut frames: &[u8]) -> Option<u16> {
+    while let [head, length @ ..=125, rest @ ..] = frames {
+        let payload = rest.get(..usize::from(*length))?;
+        let frame = Frame { kind: head & 0x0f, payload: payload.to_vec() };
+        if let Some(code) = frame.close_code() {
+            return Some(code);
+        }
+        frames = &rest[payload.len()..];
+    }
+    None
 }
 
 impl WebSocket {
@@ -122,5 +135,19 @@ impl WebSocket {
             Err(End::Silence) => Seen::new(Outcome::Open, "no Close frame, and still open"),
         };
         (self.became(seen), code.ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_close_is_found_behind_other_frames_and_only_when_it_is_whole() {
+        let frames = [0x81, 2, b'h', b'i', 0x89, 0, 0x88, 2, 0x03, 0xe9];
+        assert_eq!(close_code(&frames), Some(1001));
+        assert_eq!(close_code(&frames[..9]), None);
+        assert_eq!(close_code(&frames[..6]), None);
+        assert_eq!(close_code(&[0x88, 0]), Some(1005), "no code");
     }
 }

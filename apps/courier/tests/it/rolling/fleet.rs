@@ -92,7 +92,7 @@ impl Member {
         let mut command = Courier::command(&self.folder, &["--listen", &listen, "--admin", &admin]);
         command.args(["--admin-token", TOKEN, "--database", &self.database, "--allow-private-targets"]);
         // The balancers check five times a second.
-        command.args(["--restart-in-place", "--lame-duck", "1s", "--grace", "20s", "--retry-first", "50ms"]);
+        command.args(["--restart-in-place", "--lame-duck", "1500ms", "--grace", "20s", "--retry-first", "50ms"]);
         let log = std::fs::File::options().create(true).append(true).open(self.log()).expect("a log file");
         let child = command.stdout(Stdio::null()).stderr(log).spawn().expect("courier");
         self.pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));

@@ -50,9 +50,8 @@ pub struct Counts {
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { requests, accepted, goodbyes, failed, failures } = self;
-        write!(f, "{requests} requests, {accepted} messages accepted, {goodbyes} streams ended well, {failed} failed")?;
-        failures.iter().try_for_each(|failure| write!(f, "\n  {failure}"))
+        let Self { requests, accepted, goodbyes, failed, .. } = self;
+        write!(f, "{requests} requests, {accepted} messages accepted, {goodbyes} streams ended well, {failed} failed")
     }
 }
 
@@ -145,11 +144,13 @@ impl Shared {
     }
 
     fn failed(&self, what: &str, failure: &str) {
-        let at = self.began.elapsed();
+        let (at, failure) = (self.began.elapsed(), failure.split_whitespace().collect::<Vec<_>>().join(" "));
+        let told = format!("{what}: {failure}");
         self.note(|counts| {
             counts.failed += 1;
-            if counts.failures.len() < TOLD {
-                counts.failures.push(format!("{at:.1?} {what}: {failure}"));
+            // The first of each kind is enough.
+            if counts.failures.len() < TOLD && !counts.failures.iter().any(|known| known.ends_with(&told)) {
+                counts.failures.push(format!("{at:.1?} {told}"));
             }
         });
     }
