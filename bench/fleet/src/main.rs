@@ -2,6 +2,7 @@
 //!
 //! Time is simulated: 10 000 instances take a second. `docs/fleet.md` says what it is good for.
 
+mod measure;
 mod picture;
 mod roll;
 mod turning;
@@ -68,6 +69,15 @@ struct Args {
     /// The same fleet again
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Instead of simulating, ends a real server behind a real HAProxy so many times for each lame duck, and compares
+    #[arg(long, value_name = "ENDS", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    measure: Option<u32>,
+    /// For --measure
+    #[arg(long, default_value = "haproxy")]
+    haproxy: PathBuf,
+    /// For --measure: what heeds PORT, ADMIN_PORT and LAME_DUCK
+    #[arg(long, default_value = "target/release/examples/target")]
+    server: PathBuf,
     /// Writes the tables between the lines `<!-- fleet -->` and `<!-- /fleet -->` of this file, and the pictures beside it
     #[arg(long)]
     into: Option<PathBuf>,
@@ -121,6 +131,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
         args.at_once,
         args.instances
     );
+    if let Some(rounds) = args.measure {
+        return compare(args, rounds);
+    }
     let figures = simulate(args);
     let text = format!("{}\n{}", lame_ducks(&figures), reconnects(&figures));
     let mut out = io::stdout().lock();
@@ -136,6 +149,21 @@ fn run(args: &Args) -> anyhow::Result<()> {
             .with_context(|| path.display().to_string())?;
     }
     Ok(())
+}
+
+/// A table that grows while it is measured.
+fn compare(args: &Args, rounds: u32) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let mut line = |line: String| {
+        let _nobody_reads = writeln!(out, "{line}").and_then(|()| out.flush());
+    };
+    line(format!("Connections refused at each of {rounds} ends, one HAProxy that checks every 0.4 s, 3 in a row:\n"));
+    line("| lame duck | measured: least | mean | most | simulated: mean | connections |\n|---:|---:|---:|---:|---:|---:|".to_owned());
+    measure::measure(&args.haproxy, &args.server, rounds, args.seed, |measured| {
+        let (least, mean, most) = measured.refused;
+        let (mean, simulated) = (figure(mean), figure(measured.simulated));
+        line(format!("| {} s | {least} | {mean} | {most} | {simulated} | {} |", measured.lame_duck, measured.asked));
+    })
 }
 
 fn simulate(args: &Args) -> Figures {
