@@ -54,7 +54,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
 
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 60.0;
+const LEFT: f64 = 70.0;
 const TOP: f64 = 40.0;
 
 /// p50 and p99 over time, with the replacements marked.
