@@ -1,6 +1,6 @@
 //! Settings: a flag wins over the environment, that over the file, that over the default.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ Try it:
 #[derive(Args, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Options {
-    /// Where to listen [default: 127.0.0.1:4000]
+    /// Where to listen [default: what a process manager hands over by the name http, or else 127.0.0.1:4000]
     #[arg(long, value_name = "ADDRESS", env = "COURIER_LISTEN")]
     listen: Option<SocketAddr>,
     /// A file for SQLite, or postgres://user@host/name to share the work with other couriers [default: courier.db]
@@ -75,6 +75,18 @@ struct Options {
     /// How long to go on accepting after the signal, so that balancers can turn away [default: 0s]
     #[arg(long, value_name = "DURATION", env = "COURIER_LAME_DUCK")]
     lame_duck: Option<SignedDuration>,
+    /// Where /livez and /readyz are answered for whoever watches over it, to the very end [default: nowhere]
+    #[arg(long, value_name = "ADDRESS", env = "COURIER_ADMIN")]
+    admin: Option<SocketAddr>,
+    /// Lets whoever knows it POST to /drain and /restart there. Better given in the environment than as a flag
+    #[arg(long, value_name = "TOKEN", env = "COURIER_ADMIN_TOKEN", hide_env_values = true)]
+    admin_token: Option<String>,
+    /// SIGHUP starts the program's file again, which takes over without a refused client. Otherwise SIGHUP ends it
+    #[arg(long, env = "COURIER_RESTART_IN_PLACE", num_args = 0..=1, default_missing_value = "true")]
+    restart_in_place: Option<bool>,
+    /// Gives the listeners to systemd to keep from one start to the next; needs FileDescriptorStoreMax=
+    #[arg(long, env = "COURIER_KEEP_LISTENERS", num_args = 0..=1, default_missing_value = "true")]
+    keep_listeners: Option<bool>,
     /// What to log, as in: warn,courier=debug [default: info]
     #[arg(long, value_name = "FILTER", env = "COURIER_LOG")]
     log: Option<String>,
@@ -90,9 +102,13 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where to listen when nobody says.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4000);
+
 /// The settings that hold.
 pub struct Config {
-    pub listen: SocketAddr,
+    /// `None`: what was handed over, or else [`DEFAULT_LISTEN`].
+    pub listen: Option<SocketAddr>,
     pub database: Place,
     pub signer: Option<Signer>,
     pub targets: Targets,
@@ -102,6 +118,10 @@ pub struct Config {
     pub body_limit: usize,
     pub grace: Duration,
     pub lame_duck: Duration,
+    pub admin: Option<SocketAddr>,
+    pub admin_token: Option<String>,
+    pub restart_in_place: bool,
+    pub keep_listeners: bool,
     pub log: String,
     pub log_format: LogFormat,
 }
@@ -146,6 +166,10 @@ impl Options {
             body_limit: self.body_limit.or(other.body_limit),
             grace: self.grace.or(other.grace),
             lame_duck: self.lame_duck.or(other.lame_duck),
+            admin: self.admin.or(other.admin),
+            admin_token: self.admin_token.or(other.admin_token),
+            restart_in_place: self.restart_in_place.or(other.restart_in_place),
+            keep_listeners: self.keep_listeners.or(other.keep_listeners),
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
         }
@@ -154,7 +178,7 @@ impl Options {
     fn resolve(self) -> anyhow::Result<Config> {
         let signer = self.secret.filter(|secret| !secret.is_empty()).map(|secret| Signer::new(&secret)).transpose();
         Ok(Config {
-            listen: self.listen.unwrap_or(([127, 0, 0, 1], 4000).into()),
+            listen: self.listen,
             database: Place::parse(self.database.as_deref().unwrap_or("courier.db"))?,
             signer: signer.context("secret: what follows whsec_ must be base64")?,
             targets: if self.allow_private_targets == Some(true) { Targets::Any } else { Targets::Public },
@@ -168,6 +192,10 @@ impl Options {
             body_limit: at_least_one("body_limit", self.body_limit.unwrap_or(1 << 20))? as usize,
             grace: duration("grace", self.grace, 30)?,
             lame_duck: duration("lame_duck", self.lame_duck, 0)?,
+            admin: self.admin,
+            admin_token: self.admin_token.filter(|token| !token.is_empty()),
+            restart_in_place: self.restart_in_place == Some(true),
+            keep_listeners: self.keep_listeners == Some(true),
             log: self.log.unwrap_or_else(|| "info".into()),
             log_format: self.log_format.unwrap_or(LogFormat::Text),
         })
@@ -206,7 +234,7 @@ mod tests {
         assert_eq!(config.concurrency, 2);
         assert_eq!(config.grace, Duration::from_secs(5));
         assert_eq!(config.targets, Targets::Any);
-        assert_eq!(config.listen.port(), 4000);
+        assert_eq!(config.listen, None);
     }
 
     #[test]

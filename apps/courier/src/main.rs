@@ -24,17 +24,33 @@ use glidepath::{Lifecycle, Report};
 async fn main() -> Result<Report, failure::Failure> {
     let lifecycle = Lifecycle::new()?; // from here on, a signal is the beginning of an orderly end
     let config = config::Config::load()?;
+    if config.restart_in_place {
+        lifecycle.restart_in_place(); // from here on, a SIGHUP is not
+    }
     log::start(&config)?;
 
-    let listener = greeting::listen(config.listen).await?;
+    let listeners = greeting::listen(&config).await?;
+    let admin = greeting::listen_admin(&config).await?;
     let store = store::Store::open(&config.database).await?;
     lifecycle.on_close("database", store.clone().close()); // after the requests and the deliveries, which write to it
 
     deliver::start(&lifecycle, &store, &config)?;
     let app = api::router(&store, lifecycle.drain(), &config);
 
-    greeting::say(&listener, &config);
+    greeting::say(&listeners, &config);
     // The feed is asked for with GET, by HTTP/1.1.
-    let server = lifecycle.serve(listener, app).websockets_over_http2(false);
-    Ok(server.lame_duck(config.lame_duck).grace(config.grace).await?)
+    let mut server = lifecycle.run().websockets_over_http2(false).lame_duck(config.lame_duck).grace(config.grace);
+    for listener in listeners {
+        server = server.and_serve(listener, app.clone());
+    }
+    if let Some(admin) = admin {
+        server = server.admin(admin);
+    }
+    if let Some(token) = config.admin_token {
+        server = server.admin_token(token);
+    }
+    if config.keep_listeners {
+        server = server.keep_listeners();
+    }
+    Ok(server.await?)
 }

@@ -85,6 +85,12 @@ async fn serve(settings: Settings, lifecycle: Lifecycle) -> glidepath::Result<Re
         say(io::stderr(), format_args!("admin on {}", admin.local_addr()?));
         server = server.admin(admin);
     }
+    if let Some(token) = settings.admin_token {
+        server = server.admin_token(token);
+    }
+    if settings.keep {
+        server = server.keep_listeners();
+    }
     if settings.restart {
         server = server.restart_in_place();
     }
@@ -115,6 +121,8 @@ struct Settings {
     admin_port: Option<u16>,
     unix: Option<PathBuf>,
     restart: bool,
+    admin_token: Option<String>,
+    keep: bool,
     workers: Option<usize>,
 }
 
@@ -128,6 +136,8 @@ impl Settings {
             admin_port: number("ADMIN_PORT")?,
             unix: env::var_os("UNIX").map(PathBuf::from),
             restart: env::var_os("RESTART").is_some(),
+            admin_token: env::var("ADMIN_TOKEN").ok(),
+            keep: env::var_os("KEEP").is_some(),
             workers: number("WORKERS")?,
         })
     }

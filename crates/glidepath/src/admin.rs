@@ -1,22 +1,26 @@
-//! The admin port: liveness and readiness, on listeners of its own that are closed last.
+//! The admin port: liveness and readiness, on listeners of its own that are closed last. Where a token is set, the end and
+//! a restart can be asked for there, too.
 //!
 //! Its connections have a registry of their own. So no probe is work, or in the report, and the stage that tells all others
 //! to leave reaches these only when everything else is over.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::io;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
+};
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tower_service::Service;
 
 use crate::connection::{Body, Registry, Stage};
+use crate::driver::Shared;
 use crate::listener::{Acceptor, Listener};
 use crate::phase::Phase;
 use crate::plan::Plan;
@@ -34,16 +38,36 @@ pub(crate) struct Admin {
     acceptors: Vec<Acceptor>,
     registry: Arc<Registry>,
     changed: Arc<Notify>,
+    /// Set after a listener was added, or before.
+    token: Token,
 }
+
+/// What those who may ask for an end or a restart know. Nobody may, unless it is set.
+type Token = Arc<OnceLock<String>>;
 
 impl Admin {
     pub(crate) fn new() -> Self {
         let changed = Arc::new(Notify::new());
-        Self { acceptors: Vec::new(), registry: Registry::new(&Plan::default(), Arc::clone(&changed)), changed }
+        Self {
+            acceptors: Vec::new(),
+            registry: Registry::new(&Plan::default(), Arc::clone(&changed)),
+            changed,
+            token: Token::default(),
+        }
     }
 
-    pub(crate) fn add(&mut self, listener: Listener, probes: Probes) {
-        self.acceptors.push(accept(listener, probes, &self.registry));
+    pub(crate) fn add(&mut self, listener: Listener, shared: &Arc<Shared>) {
+        let control = Control { token: Arc::clone(&self.token), shared: Arc::clone(shared) };
+        let probes = Probes { readiness: shared.readiness.clone(), phase: shared.phases() };
+        self.acceptors.push(accept(listener, Port { probes, control }, &self.registry));
+    }
+
+    pub(crate) fn set_token(&self, token: String) {
+        if token.is_empty() {
+            tracing::warn!("the token of the admin port is empty; nobody can ask there for an end or a restart");
+        } else if self.token.set(token).is_err() {
+            tracing::warn!("the admin port has a token already; the first one holds");
+        }
     }
 
     pub(crate) fn set_plan(&mut self, plan: &Plan) {
@@ -101,31 +125,143 @@ impl Admin {
 }
 
 /// What the admin port serves.
+#[derive(Clone)]
+struct Port {
+    probes: Probes,
+    control: Control,
+}
+
+impl Service<Request<Body>> for Port {
+    type Response = Response<String>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<String>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (method, path) = (request.method(), request.uri().path());
+        let Some(action) = Action::of(path).filter(|_| self.control.is_on()) else {
+            let answer = self.probes.answer(method, path);
+            return Box::pin(async { Ok(answer) });
+        };
+        let refused = self.control.refuses(method, request.headers());
+        let control = self.control.clone();
+        Box::pin(async move {
+            Ok(match refused {
+                Some(refused) => refused,
+                None => control.perform(action).await,
+            })
+        })
+    }
+}
+
+fn plain(status: StatusCode, says: impl Into<String>) -> Response<String> {
+    let mut response = Response::new(says.into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn not_allowed(allowed: &'static str, says: &str) -> Response<String> {
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, says);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Restart,
+    Drain,
+}
+
+impl Action {
+    fn of(path: &str) -> Option<Self> {
+        match path {
+            "/restart" => Some(Self::Restart),
+            "/drain" => Some(Self::Drain),
+            _ => None,
+        }
+    }
+}
+
+/// What is done for those who know the token.
+#[derive(Clone)]
+struct Control {
+    token: Token,
+    shared: Arc<Shared>,
+}
+
+impl Control {
+    fn is_on(&self) -> bool {
+        self.token.get().is_some()
+    }
+
+    /// Why this request does nothing, if it is so.
+    fn refuses(&self, method: &Method, headers: &HeaderMap) -> Option<Response<String>> {
+        if method != Method::POST {
+            return Some(not_allowed("POST", "POST"));
+        }
+        // A browser says whose page it is that asks, and this port has no pages: it is somebody else's (CSRF, DNS rebinding).
+        if headers.contains_key(ORIGIN) {
+            return Some(plain(StatusCode::FORBIDDEN, "not from a web page"));
+        }
+        let Some(given) = headers.get(AUTHORIZATION) else {
+            let mut response = plain(StatusCode::UNAUTHORIZED, "this needs a token");
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return Some(response);
+        };
+        let is_known = self.token.get().is_some_and(|token| is_bearer(given.as_bytes(), token.as_bytes()));
+        (!is_known).then(|| plain(StatusCode::FORBIDDEN, "not with this token"))
+    }
+
+    async fn perform(self, action: Action) -> Response<String> {
+        tracing::info!(?action, "asked for on the admin port");
+        match action {
+            Action::Drain => {
+                self.shared.begin();
+                plain(StatusCode::ACCEPTED, "draining")
+            }
+            Action::Restart => match self.shared.restart().await {
+                Ok(pid) => plain(StatusCode::OK, format!("process {pid} has taken over")),
+                // It goes on as it was, and may be asked again.
+                Err(error) => plain(StatusCode::CONFLICT, error.to_string()),
+            },
+        }
+    }
+}
+
+/// Whether a header gives this token (RFC 6750). It takes as long for a wrong one, wherever the first wrong byte is.
+fn is_bearer(given: &[u8], token: &[u8]) -> bool {
+    let Some((scheme, given)) = given.split_at_checked("Bearer ".len()) else { return false };
+    let differs = given.iter().zip(token).fold(0, |differs, (a, b)| differs | (a ^ b));
+    scheme.eq_ignore_ascii_case(b"Bearer ") && given.len() == token.len() && differs == 0
+}
+
+/// Who asks whether the service is well.
 #[derive(Debug, Clone)]
-pub(crate) struct Probes {
-    pub(crate) readiness: Readiness,
-    pub(crate) phase: tokio::sync::watch::Receiver<Phase>,
+struct Probes {
+    readiness: Readiness,
+    phase: tokio::sync::watch::Receiver<Phase>,
 }
 
 impl Probes {
     fn answer(&self, method: &Method, path: &str) -> Response<String> {
-        let (status, says) = match path {
+        match path {
             "/livez" | "/readyz" if !matches!(*method, Method::GET | Method::HEAD) => {
-                (StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD".to_owned())
+                not_allowed("GET, HEAD", "GET or HEAD")
             }
-            "/livez" => (StatusCode::OK, "ok".to_owned()),
-            "/readyz" => self.readyz(),
-            _ => (StatusCode::NOT_FOUND, "/livez or /readyz".to_owned()),
-        };
-        let mut response = Response::new(says);
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if status == StatusCode::METHOD_NOT_ALLOWED {
-            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            "/livez" => plain(StatusCode::OK, "ok"),
+            "/readyz" => {
+                let (status, says) = self.readyz();
+                plain(status, says)
+            }
+            _ => plain(StatusCode::NOT_FOUND, "/livez or /readyz"),
         }
-        response
     }
 
     /// The status, and the phase in words.
@@ -138,20 +274,6 @@ impl Probes {
             None if phase <= Phase::Serving => (StatusCode::SERVICE_UNAVAILABLE, "stopping".to_owned()),
             None => (StatusCode::SERVICE_UNAVAILABLE, phase.to_string()),
         }
-    }
-}
-
-impl Service<Request<Body>> for Probes {
-    type Response = Response<String>;
-    type Error = Infallible;
-    type Future = Ready<Result<Response<String>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        ready(Ok(self.answer(request.method(), request.uri().path())))
     }
 }
 
@@ -191,6 +313,18 @@ mod tests {
             ending.readiness.stop();
             assert_eq!(get(&ending, "/readyz"), (503, phase.to_string()));
             assert_eq!(get(&ending, "/livez"), (200, "ok".into()));
+        }
+    }
+
+    #[test]
+    fn ho_5_a_token_is_known_whole_or_not_at_all() {
+        for known in ["Bearer secret", "bearer secret"] {
+            assert!(is_bearer(known.as_bytes(), b"secret"), "{known}");
+        }
+        for not in
+            ["", "secret", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Bearer  secret", "Basic secret"]
+        {
+            assert!(!is_bearer(not.as_bytes(), b"secret"), "{not}");
         }
     }
 }

@@ -316,7 +316,7 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
     let mut hand_on = HandOn::new(shared);
     shared.dispatch(Event::Serve);
     loop {
-        hand_on.perform(shared, &acceptors, &admin);
+        hand_on.perform(shared, &mut acceptors, &mut admin);
         hand_on.tell_of_the_end(shared);
         while let Some(command) = shared.next_command() {
             match command {

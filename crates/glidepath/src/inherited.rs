@@ -2,7 +2,7 @@
 //!
 //! Both use the convention of sd_listen_fds(3): `LISTEN_FDS` descriptors from 3 on, named by `LISTEN_FDNAMES`, for the
 //! process `LISTEN_PID` and nobody else. A restart adds [`RESTART`], the number of the descriptor behind them, on which old
-//! and new process talk.
+//! and new process talk, and [`KEPT`], which of them a manager keeps open as well. Without a restart a manager keeps them all.
 
 use std::env;
 use std::ffi::OsString;
@@ -19,6 +19,8 @@ pub(crate) const FDS: &str = "LISTEN_FDS";
 pub(crate) const NAMES: &str = "LISTEN_FDNAMES";
 /// Not of systemd's convention: by it a process knows that another one waits for its word.
 pub(crate) const RESTART: &str = "GLIDEPATH_RESTART";
+/// The places of the listeners that a manager has open, too.
+pub(crate) const KEPT: &str = "GLIDEPATH_KEPT";
 
 /// The first descriptor that is passed.
 pub(crate) const FIRST: i32 = 3;
@@ -36,6 +38,7 @@ pub(crate) struct Variables {
     pub(crate) fds: Option<OsString>,
     pub(crate) names: Option<OsString>,
     pub(crate) restart: Option<OsString>,
+    pub(crate) kept: Option<OsString>,
 }
 
 /// What they say.
@@ -45,6 +48,8 @@ pub(crate) struct Passed {
     pub(crate) names: Vec<String>,
     /// Behind them is the one to talk on.
     pub(crate) is_restart: bool,
+    /// The places of those that a manager keeps.
+    pub(crate) kept: Vec<usize>,
 }
 
 /// A variable whose value can't be meant.
@@ -58,7 +63,8 @@ pub(crate) struct BadVariable {
 
 impl Variables {
     fn of_this_process() -> Self {
-        Self { pid: env::var_os(PID), fds: env::var_os(FDS), names: env::var_os(NAMES), restart: env::var_os(RESTART) }
+        let [pid, fds, names, restart, kept] = [PID, FDS, NAMES, RESTART, KEPT].map(env::var_os);
+        Self { pid, fds, names, restart, kept }
     }
 
     /// What they say to the process `own`; `None` where they say nothing, or are meant for another one.
@@ -95,12 +101,25 @@ impl Variables {
                 true
             }
         };
-        Ok(Some(Passed { names, is_restart }))
+        let kept = match &self.kept {
+            None if is_restart => Vec::new(),
+            Some(kept) if is_restart => places(kept, count)?,
+            _ => (0..count).collect(),
+        };
+        Ok(Some(Passed { names, is_restart, kept }))
     }
 }
 
 fn bad(name: &'static str, value: &OsString, wrong: impl Into<String>) -> BadVariable {
     BadVariable { name, value: value.to_string_lossy().into_owned(), wrong: wrong.into() }
+}
+
+fn places(kept: &OsString, count: usize) -> Result<Vec<usize>, BadVariable> {
+    let wrong = || format!("not places among {FDS}={count}");
+    let text = kept.to_str().ok_or_else(|| bad(KEPT, kept, wrong()))?;
+    let places = text.split(' ').filter(|place| !place.is_empty()).map(|place| number(KEPT, &place.into(), ""));
+    let places: Result<Vec<usize>, _> = places.collect();
+    places.ok().filter(|places| places.iter().all(|place| *place < count)).ok_or_else(|| bad(KEPT, kept, wrong()))
 }
 
 /// Digits and nothing else: `parse` alone would take a plus sign.
@@ -115,6 +134,15 @@ struct Waiting {
     index: usize,
     name: String,
     socket: OwnedFd,
+    kept: bool,
+}
+
+/// A socket that was open before this process began.
+#[derive(Debug)]
+pub(crate) struct Inherited {
+    pub(crate) socket: OwnedFd,
+    /// A manager has it open, too, and gives it to whoever comes after this process.
+    pub(crate) kept: bool,
 }
 
 #[derive(Debug, Default)]
@@ -139,17 +167,21 @@ fn adopt(variables: &Variables) -> io::Result<Store> {
     let mut adopted = os::adopt(FIRST, passed.names.len() + usize::from(passed.is_restart))?;
     let channel = if passed.is_restart { adopted.pop() } else { None };
     let waiting = adopted.into_iter().zip(passed.names).enumerate();
-    let waiting = waiting.map(|(index, (socket, name))| Waiting { index, name, socket }).collect();
+    let waiting = waiting.map(|(index, (socket, name))| {
+        let kept = passed.kept.contains(&index);
+        Waiting { index, name, socket, kept }
+    });
+    let waiting = waiting.collect();
     Ok(Store { waiting, taken: Vec::new(), channel })
 }
 
 /// The first socket of this name that is as it `should_be` and was not taken yet.
-pub(crate) fn take(name: &str, should_be: impl Fn(BorrowedFd<'_>) -> bool) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn take(name: &str, should_be: impl Fn(BorrowedFd<'_>) -> bool) -> io::Result<Option<Inherited>> {
     use std::os::fd::AsFd;
     let mut store = store()?.lock().unwrap_or_else(PoisonError::into_inner);
     let is_it = |waiting: &Waiting| waiting.name == name && should_be(waiting.socket.as_fd());
     let Some(at) = store.waiting.iter().position(is_it) else { return Ok(None) };
-    let Waiting { index, socket, .. } = store.waiting.remove(at);
+    let Waiting { index, socket, kept, .. } = store.waiting.remove(at);
     store.taken.push(index);
     drop(store);
     if sockopt::socket_acceptconn(&socket) != Ok(true) {
@@ -157,7 +189,7 @@ pub(crate) fn take(name: &str, should_be: impl Fn(BorrowedFd<'_>) -> bool) -> io
         let wrong = format!("descriptor {number}, which {NAMES} calls `{name}`, is no socket that listens");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, wrong));
     }
-    Ok(Some(socket))
+    Ok(Some(Inherited { socket, kept }))
 }
 
 /// The descriptor on which the process before this one waits for our word. Only the first caller gets it.
@@ -185,6 +217,7 @@ mod tests {
             fds: Some(fds.into()),
             names: names.map(Into::into),
             restart: restart.map(Into::into),
+            kept: None,
         }
     }
 
@@ -192,13 +225,13 @@ mod tests {
     fn ho_4_names_and_descriptors_are_what_the_variables_say() {
         let passed = |variables: Variables| variables.parse(OWN).expect("good values");
         assert_eq!(passed(Variables::default()), None);
-        let two = Passed { names: vec!["http".into(), "admin".into()], is_restart: false };
+        let two = Passed { names: vec!["http".into(), "admin".into()], is_restart: false, kept: vec![0, 1] };
         assert_eq!(passed(variables("4711", "2", Some("http:admin"), None)), Some(two));
-        let unnamed = Passed { names: vec!["unknown".into()], is_restart: false };
+        let unnamed = Passed { names: vec!["unknown".into()], is_restart: false, kept: vec![0] };
         assert_eq!(passed(variables("4711", "1", None, None)), Some(unnamed));
-        let restart = Passed { names: vec!["http".into()], is_restart: true };
+        let restart = Passed { names: vec!["http".into()], is_restart: true, kept: vec![] };
         assert_eq!(passed(variables("4711", "1", Some("http"), Some("4"))), Some(restart));
-        let worker = Passed { names: vec![], is_restart: true };
+        let worker = Passed { names: vec![], is_restart: true, kept: vec![] };
         assert_eq!(passed(variables("4711", "0", Some(""), Some("3"))), Some(worker));
         assert_eq!(passed(variables("4712", "1", None, None)), None, "meant for another process");
         let without_pid = Variables { pid: None, ..variables("", "1", None, None) };
@@ -218,6 +251,20 @@ mod tests {
             (variables("4711", "1", None, Some("3")), "GLIDEPATH_RESTART=3: not 4, the one behind LISTEN_FDS=1"),
         ] {
             assert_eq!(bad.parse(OWN).expect_err(says).to_string(), says);
+        }
+    }
+
+    #[test]
+    fn ho_6_the_next_process_knows_which_listeners_a_manager_keeps() {
+        let kept = |kept: &str, restart: Option<&str>| {
+            let variables = Variables { kept: Some(kept.into()), ..variables("4711", "3", Some("a:b:c"), restart) };
+            variables.parse(OWN).map(|passed| passed.expect("meant for us").kept).map_err(|error| error.to_string())
+        };
+        assert_eq!(kept("0 2", Some("6")), Ok(vec![0, 2]));
+        assert_eq!(kept("", Some("6")), Ok(vec![]));
+        assert_eq!(kept("1", None), Ok(vec![0, 1, 2]), "a manager gives what it keeps, whatever else is said");
+        for wrong in ["3", "0,2", "-1", "all"] {
+            assert_eq!(kept(wrong, Some("6")), Err(format!("GLIDEPATH_KEPT={wrong}: not places among LISTEN_FDS=3")));
         }
     }
 }

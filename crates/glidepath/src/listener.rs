@@ -6,6 +6,9 @@
 //! 3. the listener is closed.
 //!
 //! Elsewhere the first step is missing, and who connects in the instant of the close can be reset.
+//!
+//! A listener that a manager keeps open (SPEC.md, HO-6) is another matter: its queue goes on to the next process. A filter
+//! would hold off that one's clients, too. So only what waits is taken, and it is closed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +29,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, Sleep, sleep};
 
 #[cfg(unix)]
-use crate::inherited;
+use crate::inherited::{self, Inherited};
 use crate::socket::Socket;
 
 /// A listening socket that a server can take: made `From` tokio's TCP or unix listener, or with a name by [`Listener::bind`].
@@ -38,6 +41,8 @@ pub struct Listener {
     name: Option<String>,
     /// It was open before this process began: its path is not ours to remove.
     inherited: bool,
+    /// A manager has it open, too.
+    kept: bool,
     #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -55,6 +60,7 @@ impl Listener {
             socket,
             name: None,
             inherited: false,
+            kept: false,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -146,7 +152,8 @@ impl Listener {
     }
 
     #[cfg(unix)]
-    fn adopt(name: &str, socket: OwnedFd) -> io::Result<Self> {
+    fn adopt(name: &str, inherited: Inherited) -> io::Result<Self> {
+        let Inherited { socket, kept } = inherited;
         let is_unix = rustix::net::getsockname(&socket)?.address_family() == rustix::net::AddressFamily::UNIX;
         let listener = if is_unix {
             let socket = std::os::unix::net::UnixListener::from(socket);
@@ -157,7 +164,7 @@ impl Listener {
             socket.set_nonblocking(true)?;
             Self::from(TcpListener::from_std(socket)?)
         };
-        Ok(Self { inherited: true, ..listener.named(name) })
+        Ok(Self { inherited: true, kept, ..listener.named(name) })
     }
 
     /// The name by which the next process finds it, in a restart. No colon may be in it.
@@ -291,6 +298,7 @@ pub(crate) struct Acceptor {
     state: State,
     name: Option<String>,
     inherited: bool,
+    kept: bool,
     spawn: Box<dyn FnMut(Socket) + Send>,
     /// The slowest handshake seen of late: what a client that is just connecting may need.
     round_trip: Duration,
@@ -336,6 +344,7 @@ impl Acceptor {
             state,
             name: listener.name,
             inherited: listener.inherited,
+            kept: listener.kept,
             spawn: Box::new(spawn),
             round_trip: Duration::ZERO,
             accepted: 0,
@@ -351,6 +360,15 @@ impl Acceptor {
     /// Whether it was open before this process began.
     pub(crate) fn is_inherited(&self) -> bool {
         self.inherited
+    }
+
+    /// Whether a manager has it open, too, and gives it to whoever comes after this process.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept
+    }
+
+    pub(crate) fn set_kept(&mut self, kept: bool) {
+        self.kept = kept;
     }
 
     /// Its name and a copy of its descriptor, for the next process; or why it can't be handed on.
@@ -391,15 +409,18 @@ impl Acceptor {
     /// Begins to seal; `poll` goes on with it.
     pub(crate) fn seal(&mut self) {
         let State::Accepting { socket, .. } = std::mem::replace(&mut self.state, State::Sealed) else { return };
+        let kept = self.kept;
         let queue = match socket {
             Listening::Tcp(listener) => {
-                refuse_syn(&listener);
+                if !kept {
+                    refuse_syn(&listener);
+                }
                 listener.into_std().map(Queue::Tcp)
             }
             #[cfg(unix)]
             Listening::Unix(listener, path) => {
                 // Without the path nobody new finds it.
-                if let Some(path) = path {
+                if let Some(path) = path.filter(|_| !kept) {
                     path.remove();
                 }
                 listener.into_std().map(Queue::Unix)
@@ -407,7 +428,8 @@ impl Acceptor {
         };
         let Ok(queue) = queue else { return };
         let now = Instant::now();
-        let settle = self.settle();
+        // Who comes to one that is kept as soon as it is empty is the next process's.
+        let settle = if kept { Duration::ZERO } else { self.settle() };
         let look = Box::pin(sleep(Duration::from_millis(1)));
         let until = now + settle.max(SEAL_LIMIT);
         self.state = State::Sealing { queue, until, quiet_by: now + settle, look, taken: 0, left: FULL_QUEUE };
@@ -490,7 +512,7 @@ impl Acceptor {
 
     fn poll_seal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let settle = self.settle();
+            let settle = if self.kept { Duration::ZERO } else { self.settle() };
             let State::Sealing { queue, until, quiet_by, look, taken, left } = &mut self.state else {
                 return Poll::Ready(Ok(()));
             };

@@ -26,8 +26,24 @@ use crate::os;
 const ENDS_BY_ITSELF: Duration = Duration::from_millis(500);
 
 /// The variables of the process itself, which the next one must not take for its own.
-const OWN: [&str; 6] =
-    [inherited::PID, inherited::FDS, inherited::NAMES, inherited::RESTART, "LISTEN_PIDFDID", "WATCHDOG_PID"];
+const OWN: [&str; 7] = [
+    inherited::PID,
+    inherited::FDS,
+    inherited::NAMES,
+    inherited::RESTART,
+    inherited::KEPT,
+    "LISTEN_PIDFDID",
+    "WATCHDOG_PID",
+];
+
+/// A listener that goes on to the next process.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    pub(crate) name: String,
+    pub(crate) socket: OwnedFd,
+    /// A manager has it open, too.
+    pub(crate) kept: bool,
+}
 
 /// What is executed again: found when the process begins, because paths, folders and links may be others later.
 #[derive(Debug, Clone)]
@@ -165,7 +181,7 @@ impl Succession {
     }
 
     /// Executes the program again, with these named listeners. It has so long.
-    pub(crate) fn start(&mut self, program: &Program, listeners: Vec<(String, OwnedFd)>, within: Duration) {
+    pub(crate) fn start(&mut self, program: &Program, listeners: Vec<Passed>, within: Duration) {
         let program = program.clone();
         self.within = within;
         self.until = Instant::now() + within;
@@ -321,10 +337,13 @@ impl Successor {
 }
 
 /// Forks and executes. Whatever becomes of who waits for it, what it gives ends the process when it is dropped.
-fn start(program: &Program, listeners: Vec<(String, OwnedFd)>) -> io::Result<Successor> {
+fn start(program: &Program, listeners: Vec<Passed>) -> io::Result<Successor> {
     let (ours, theirs) = Pair::pair()?;
     let channel = Channel::new(ours)?;
-    let (names, mut descriptors): (Vec<_>, Vec<OwnedFd>) = listeners.into_iter().unzip();
+    let kept = listeners.iter().enumerate().filter(|(_, listener)| listener.kept).map(|(place, _)| place.to_string());
+    let kept = kept.collect::<Vec<_>>().join(" ");
+    let (names, mut descriptors): (Vec<_>, Vec<_>) =
+        listeners.into_iter().map(|listener| (listener.name, listener.socket)).unzip();
     if let Some(name) = names.iter().find(|name| !is_name(name)) {
         return Err(io::Error::other(format!("a listener can't be called {name:?}: a colon or a control character")));
     }
@@ -335,6 +354,7 @@ fn start(program: &Program, listeners: Vec<(String, OwnedFd)>) -> io::Result<Suc
     env.push((inherited::FDS.into(), count.to_string().into()));
     env.push((inherited::NAMES.into(), names.join(":").into()));
     env.push((inherited::RESTART.into(), (above - 1).to_string().into()));
+    env.push((inherited::KEPT.into(), kept.into()));
     let env = env.into_iter().map(|(mut name, value)| {
         name.push("=");
         name.push(value);

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admin::{Admin, Probes};
+use crate::admin::Admin;
 use crate::connection::{App, Connection, Registry};
 use crate::driver::drive;
 use crate::error::{Error, Result};
@@ -92,10 +92,34 @@ impl Server {
     /// ```
     pub fn admin(mut self, listener: impl Into<Listener>) -> Self {
         if let Ok(lifecycle) = &self.lifecycle {
-            let shared = &lifecycle.shared;
-            let probes = Probes { readiness: shared.readiness.clone(), phase: shared.phases() };
-            self.admin.add(listener.into(), probes);
+            self.admin.add(listener.into(), &lifecycle.shared);
         }
+        self
+    }
+
+    /// Lets whoever knows `token` ask for an end or a restart on the [admin port](Server::admin). Off, unless set; an empty
+    /// token is none.
+    ///
+    /// - `POST /drain` begins the end, as SIGTERM does: 202.
+    /// - `POST /restart` restarts in place, as [`Handle::restart`](crate::Handle::restart) does: 200 when the next process has
+    ///   taken over, 409 with the reason when this one goes on.
+    ///
+    /// The token is given as `Authorization: Bearer …`. Without one the answer is 401, with a wrong one 403, and nothing is
+    /// begun. A request with an `Origin` comes from a web page, and is refused with 403.
+    ///
+    /// It goes over the wire as it is: bind the port to the loopback address or a closed network.
+    ///
+    /// ```no_run
+    /// # async fn main_(public: glidepath::Listener, admin: glidepath::Listener) -> glidepath::Result<()> {
+    /// let server = glidepath::serve(public, axum::Router::new()).admin(admin).restart_in_place();
+    /// let report = match std::env::var("ADMIN_TOKEN") {
+    ///     Ok(token) => server.admin_token(token).await?,
+    ///     Err(_) => server.await?,
+    /// };
+    /// # Ok(()) }
+    /// ```
+    pub fn admin_token(self, token: impl Into<String>) -> Self {
+        self.admin.set_token(token.into());
         self
     }
 
@@ -151,6 +175,23 @@ impl Server {
         self
     }
 
+    /// Gives the listeners to systemd to keep, so that nobody is refused between an end and the next start, as in
+    /// `systemctl restart` or after a crash: who connects meanwhile waits in the kernel's queue. Off, unless set. Nothing where
+    /// no `NOTIFY_SOCKET` is.
+    ///
+    /// - The unit needs `FileDescriptorStoreMax=` of at least the number of listeners, and `NotifyAccess=all`. systemd
+    ///   drops what it has no room for and says nothing to us.
+    /// - Each listener needs a name, and is found by it at the next start: [`Listener::bind`] and [`Listener::inherited`] do so.
+    /// - At the end such a listener is not sealed: what waits is taken, and who comes later is the next process's. The same
+    ///   holds for a socket that systemd has opened (a `.socket` unit).
+    /// - Where no process comes next (`systemctl stop`), systemd closes what it keeps, and who is in the queue by then is reset.
+    pub fn keep_listeners(self) -> Self {
+        if let Ok(lifecycle) = &self.lifecycle {
+            lifecycle.shared.restart.keep_listeners();
+        }
+        self
+    }
+
     /// In a restart, how long the next process may take until it accepts. 30 s.
     pub fn ready_within(mut self, time: Duration) -> Self {
         self.plan.ready_within = time;
@@ -167,6 +208,9 @@ impl Server {
     /// | systemd | `TimeoutStopSec` | 90 s |
     ///
     /// What has to fit is half a second longer than lame duck and grace together: answers at the deadline, and the report.
+    ///
+    /// Where the program states none, the environment may: `GLIDEPATH_BUDGET`, in seconds, as in `45` or `7.5`. A manifest
+    /// that sets it beside the manager's own setting keeps the two together, because no manager tells its processes.
     ///
     /// ```
     /// # fn main_(lifecycle: glidepath::Lifecycle) -> glidepath::Server {
@@ -280,6 +324,9 @@ impl IntoFuture for Server {
             if lifecycle.shared.serves.swap(true, Ordering::AcqRel) {
                 return Err(Error::reused());
             }
+            if self.plan.budget.is_none() {
+                self.plan.budget = stated_budget();
+            }
             if let Some(over) = self.plan.over_budget() {
                 tracing::warn!("{over}");
             }
@@ -291,6 +338,18 @@ impl IntoFuture for Server {
             drive(&lifecycle.shared, self.acceptors, self.admin).await
         })
     }
+}
+
+/// What whoever starts this process says that its end may take.
+const BUDGET: &str = "GLIDEPATH_BUDGET";
+
+fn stated_budget() -> Option<Duration> {
+    let text = std::env::var(BUDGET).ok()?;
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    if seconds.is_none() {
+        tracing::warn!("{BUDGET}={}: not a number of seconds, and not heeded", text.escape_debug());
+    }
+    seconds
 }
 
 impl std::fmt::Debug for Server {

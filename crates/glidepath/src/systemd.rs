@@ -3,8 +3,13 @@
 //! A few lines of text in a datagram. `sd-notify`, the crate for it, knows no abstract sockets and may block.
 
 use std::env;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -19,7 +24,7 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// The service manager, if there is one that listens.
 #[derive(Debug)]
 pub(crate) struct Manager {
-    socket: Option<(UnixDatagram, SocketAddr)>,
+    socket: Option<(UnixDatagram, SocketAddrUnix)>,
     /// Ticks as often as it must hear that we live.
     watchdog: Option<Interval>,
     status: Option<Interval>,
@@ -53,10 +58,41 @@ impl Manager {
     }
 
     fn tell(&self, lines: &[&str]) {
-        let Some((socket, address)) = self.socket.as_ref().filter(|_| !self.silent) else { return };
-        if let Err(error) = socket.send_to_addr(lines.join("\n").as_bytes(), address) {
+        if let Some(Err(error)) = self.send(lines, None) {
             tracing::debug!(%error, "systemd did not take a message");
         }
+    }
+
+    /// `None`: there is nobody to tell.
+    fn send(&self, lines: &[&str], with: Option<&OwnedFd>) -> Option<io::Result<()>> {
+        let (socket, address) = self.socket.as_ref().filter(|_| !self.silent)?;
+        let with = with.map(AsFd::as_fd);
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !with.as_slice().is_empty() {
+            control.push(SendAncillaryMessage::ScmRights(with.as_slice()));
+        }
+        let text = lines.join("\n");
+        let sent = sendmsg_addr(socket, address, &[IoSlice::new(text.as_bytes())], &mut control, SendFlags::empty());
+        Some(sent.map(drop).map_err(io::Error::from))
+    }
+
+    /// Gives it a listener to keep for the next process. Whether it has it, as far as can be known: one whose unit has no
+    /// `FileDescriptorStoreMax=` drops it without a word.
+    pub(crate) fn store(&self, name: &str, listener: &OwnedFd) -> bool {
+        match self.send(&["FDSTORE=1", &format!("FDNAME={name}")], Some(listener)) {
+            Some(Ok(())) => true,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "systemd did not take the listener `{name}` to keep");
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// It need not keep those by this name any more.
+    pub(crate) fn forget(&self, name: &str) {
+        self.tell(&["FDSTOREREMOVE=1", &format!("FDNAME={name}")]);
     }
 
     /// The listeners stand, and what comes is accepted.
@@ -130,7 +166,7 @@ fn extend(time: Duration) -> String {
     format!("EXTEND_TIMEOUT_USEC={}", time.saturating_add(MARGIN).as_micros())
 }
 
-fn open(name: &str) -> std::io::Result<(UnixDatagram, SocketAddr)> {
+fn open(name: &str) -> io::Result<(UnixDatagram, SocketAddrUnix)> {
     let socket = UnixDatagram::unbound()?;
     // A manager that does not read must not hold up the service.
     socket.set_nonblocking(true)?;
@@ -138,19 +174,15 @@ fn open(name: &str) -> std::io::Result<(UnixDatagram, SocketAddr)> {
 }
 
 /// A path, or behind an `@` a name in the abstract namespace (unix(7)).
-fn address(name: &str) -> std::io::Result<SocketAddr> {
+fn address(name: &str) -> io::Result<SocketAddrUnix> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Some(name) = name.strip_prefix('@') {
-        #[cfg(target_os = "android")]
-        use std::os::android::net::SocketAddrExt;
-        #[cfg(target_os = "linux")]
-        use std::os::linux::net::SocketAddrExt;
-        return SocketAddr::from_abstract_name(name);
+        return Ok(SocketAddrUnix::new_abstract_name(name.as_bytes())?);
     }
     if !name.starts_with('/') {
-        return Err(std::io::Error::other("neither a path nor an abstract name"));
+        return Err(io::Error::other("neither a path nor an abstract name"));
     }
-    SocketAddr::from_pathname(name)
+    Ok(SocketAddrUnix::new(name)?)
 }
 
 /// What `WATCHDOG_USEC` says, where it is meant for the process `own`.

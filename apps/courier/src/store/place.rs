@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -30,7 +31,7 @@ pub struct Opened {
     /// What folds the write-ahead log into the file, where there is one.
     pub checkpoint: Option<&'static str>,
     /// Held as long as the database is open. Two couriers on one file would take each other's claims for leftovers.
-    pub _lock: Option<File>,
+    pub _lock: Option<Arc<File>>,
 }
 
 const CLAIM_SQLITE: &str = "UPDATE messages SET state = 'delivering', due_at = $1, owner = $2 WHERE id IN (\
@@ -81,7 +82,7 @@ impl fmt::Display for Place {
 
 async fn open_file(path: &Path) -> anyhow::Result<Opened> {
     let path = std::path::absolute(path)?;
-    let lock = lock(&path)?;
+    let (lock, alone) = lock(&path)?;
     let url = SqliteConnectOptions::new().filename(&path).create_if_missing(true).to_url_lossy();
     let options = AnyPoolOptions::new().after_connect(|connection, _| {
         // FULL: a commit is on the disk before it is answered, power cut included. NORMAL would promise less in WAL mode.
@@ -91,33 +92,53 @@ async fn open_file(path: &Path) -> anyhow::Result<Opened> {
         connect(options, AnyConnectOptions::from_url(&url)?, "PRAGMA journal_mode = WAL").await.map_err(|error| {
             anyhow!("cannot open the database {}: {error:#}; name another file with --database", path.display())
         })?;
-    // The lock says that nobody else is here: whoever held these claims was killed.
-    let back =
-        sqlx::query("UPDATE messages SET state = 'queued', due_at = $1, owner = NULL WHERE state = 'delivering'");
-    let back = back.bind(super::now()).execute(&pool).await?.rows_affected();
-    if back > 0 {
-        tracing::warn!(count = back, "deliveries that a kill interrupted go back to the queue");
+    if alone {
+        // The lock says that nobody else is here: whoever held these claims was killed.
+        let back =
+            sqlx::query("UPDATE messages SET state = 'queued', due_at = $1, owner = NULL WHERE state = 'delivering'");
+        let back = back.bind(super::now()).execute(&pool).await?.rows_affected();
+        if back > 0 {
+            tracing::warn!(count = back, "deliveries that a kill interrupted go back to the queue");
+        }
     }
     let checkpoint = Some("PRAGMA wal_checkpoint(TRUNCATE)");
     Ok(Opened { pool, begin: "BEGIN IMMEDIATE", claim: CLAIM_SQLITE, checkpoint, _lock: Some(lock) })
 }
 
 /// A file beside the database, because SQLite's own locks and `flock` get in each other's way on some systems.
-fn lock(database: &Path) -> anyhow::Result<File> {
+/// And whether nobody else is here: in a restart the process before this one still is. Its claims are its own, as those of
+/// couriers are that share a PostgreSQL database; should it be killed, they lapse.
+fn lock(database: &Path) -> anyhow::Result<(Arc<File>, bool)> {
     let mut path = database.as_os_str().to_owned();
     path.push(".lock");
     let path = PathBuf::from(path);
     let file = File::options().create(true).append(true).open(&path);
     let file =
         file.map_err(|error| anyhow!("cannot write {}: {error}; name another file with --database", path.display()))?;
+    let file = Arc::new(file);
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok((file, true)),
+        Err(TryLockError::WouldBlock) if is_restart() => {
+            let waits = Arc::clone(&file);
+            // Not one of the runtime's threads: an end would wait for it.
+            std::thread::Builder::new().name("lock".into()).spawn(move || {
+                if let Err(error) = waits.lock() {
+                    tracing::error!(%error, "the database is not locked; do not start another courier on it");
+                }
+            })?;
+            Ok((file, false))
+        }
         Err(TryLockError::WouldBlock) => bail!(
             "another courier uses {}; end it, or name another file with --database, or share a PostgreSQL database",
             database.display()
         ),
         Err(TryLockError::Error(error)) => Err(anyhow!("cannot lock {}: {error}", path.display())),
     }
+}
+
+/// Whether this process is to take over from another one.
+fn is_restart() -> bool {
+    std::env::var_os("GLIDEPATH_RESTART").is_some()
 }
 
 async fn open_postgres(url: &str) -> anyhow::Result<Opened> {

@@ -2,10 +2,13 @@
 
 mod api;
 mod delivery;
+mod deploy;
 mod durability;
 mod harness;
 mod landing;
 mod live;
 mod postgres;
+mod restart;
+mod rolling;
 mod start;
 mod transfer;

@@ -10,8 +10,8 @@ use sqlx::{AnyConnection, AssertSqlSafe, Connection};
 use crate::harness::{Courier, Receiver, draft, post, within};
 
 /// A database of its own on some server. The server, when it is ours, ends with it.
-struct Database {
-    url: String,
+pub struct Database {
+    pub url: String,
     _server: Option<Server>,
 }
 
@@ -22,7 +22,7 @@ struct Server {
 }
 
 impl Database {
-    async fn create() -> Option<Self> {
+    pub async fn create() -> Option<Self> {
         let (admin, server) = match std::env::var("COURIER_TEST_POSTGRES") {
             Ok(url) => (url, None),
             Err(_) => {

@@ -15,7 +15,7 @@ use crate::inherited;
 use crate::listener::Acceptor;
 use crate::os;
 use crate::phase::{self, Cause, Phase};
-use crate::restart::{HandedOn, Predecessor, Program, Succession};
+use crate::restart::{HandedOn, Passed, Predecessor, Program, Succession};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::systemd::{Due, Manager};
@@ -23,6 +23,8 @@ use crate::systemd::{Due, Manager};
 /// What all handles share of it.
 pub(crate) struct Restart {
     on: AtomicBool,
+    /// The manager is to keep the listeners.
+    keeps: AtomicBool,
     program: std::io::Result<Program>,
     /// The channel to the process before this one, until it is used.
     predecessor: Mutex<Option<OwnedFd>>,
@@ -41,6 +43,7 @@ impl Restart {
         });
         Self {
             on: AtomicBool::new(false),
+            keeps: AtomicBool::new(false),
             program: Program::of_this_process(),
             has_predecessor: predecessor.is_some(),
             predecessor: Mutex::new(predecessor),
@@ -55,6 +58,10 @@ impl Restart {
 
     pub(crate) fn turn_on(&self) {
         self.on.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn keep_listeners(&self) {
+        self.keeps.store(true, Ordering::Release);
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -125,6 +132,8 @@ pub(super) struct HandOn {
     succession: Succession,
     handed_on: Option<HandedOn>,
     manager: Manager,
+    /// The names of what was inherited and not taken.
+    left: Vec<String>,
     prepared: bool,
     accepts: bool,
     /// The process that had taken over.
@@ -142,6 +151,7 @@ impl HandOn {
             succession: Succession::new(),
             handed_on: None,
             manager: Manager::of_environment(),
+            left: Vec::new(),
             prepared: false,
             accepts: false,
             gone: false,
@@ -160,15 +170,16 @@ impl HandOn {
         self.accepts
     }
 
-    fn close_rest(&self) -> Vec<usize> {
+    fn close_rest(&mut self) -> Vec<usize> {
         let (rest, taken) = inherited::close_rest();
-        for name in rest {
+        for name in &rest {
             tracing::info!("the inherited listener `{name}` was not taken, and is closed");
         }
+        self.left.extend(rest);
         taken
     }
 
-    pub(super) fn perform(&mut self, shared: &Shared, acceptors: &[Acceptor], admin: &Admin) {
+    pub(super) fn perform(&mut self, shared: &Shared, acceptors: &mut [Acceptor], admin: &mut Admin) {
         if !self.prepared && shared.readiness.is_ready() {
             self.prepared = true;
             shared.hand_over(Event::Prepared);
@@ -185,6 +196,7 @@ impl HandOn {
                     self.close_rest();
                     acceptors.iter().chain(admin.acceptors()).for_each(Acceptor::take_over);
                     self.accepts = true;
+                    self.give_to_the_manager(shared, acceptors.iter_mut().chain(admin.acceptors_mut()));
                     self.manager.ready();
                     if shared.restart.is_on() {
                         warn_of_the_nameless(acceptors.iter().chain(admin.acceptors()));
@@ -203,11 +215,34 @@ impl HandOn {
         }
     }
 
+    /// What it is to keep for the next process, and what nobody takes any more.
+    fn give_to_the_manager<'a>(&mut self, shared: &Shared, acceptors: impl Iterator<Item = &'a mut Acceptor>) {
+        let left = std::mem::take(&mut self.left);
+        left.iter().for_each(|name| self.manager.forget(name));
+        if !shared.restart.keeps.load(Ordering::Acquire) {
+            return;
+        }
+        for acceptor in acceptors {
+            match acceptor.hand_on() {
+                // What it keeps already it would else give to the next process twice.
+                Ok((name, _)) if acceptor.is_kept() && !left.contains(&name) => {}
+                Ok((name, listener)) => {
+                    let stored = self.manager.store(&name, &listener);
+                    acceptor.set_kept(stored || acceptor.is_kept());
+                }
+                Err(error) => tracing::warn!("no manager can keep this: {error}"),
+            }
+        }
+    }
+
     fn start(&mut self, shared: &Shared, acceptors: &[Acceptor], admin: &Admin) {
         let within = shared.registry.plan().ready_within;
         tracing::info!("restarting: the next process has {within:?} to get ready");
         self.manager.reloading(within);
-        let listeners = acceptors.iter().chain(admin.acceptors()).map(Acceptor::hand_on);
+        let listeners = acceptors.iter().chain(admin.acceptors()).map(|acceptor| {
+            let (name, socket) = acceptor.hand_on()?;
+            Ok(Passed { name, socket, kept: acceptor.is_kept() })
+        });
         match (&shared.restart.program, listeners.collect::<std::io::Result<Vec<_>>>()) {
             (Ok(program), Ok(listeners)) => self.succession.start(program, listeners, within),
             (Err(error), _) => self.succession.cannot_start(format!("the program is not known: {error}")),
@@ -238,6 +273,8 @@ impl HandOn {
                 if self.succession.took(place) {
                     acceptor.release();
                 }
+                // Nobody comes after this process for what the next one left.
+                acceptor.set_kept(false);
             }
             admin.turn_away();
         } else if !self.accepts {

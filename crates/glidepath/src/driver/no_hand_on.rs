@@ -22,6 +22,8 @@ impl Restart {
         tracing::warn!("no restart in place on this platform");
     }
 
+    pub(crate) fn keep_listeners(&self) {}
+
     pub(super) fn is_on(&self) -> bool {
         false
     }
@@ -54,7 +56,7 @@ impl HandOn {
         true
     }
 
-    pub(super) fn perform(&mut self, _shared: &Shared, _acceptors: &[Acceptor], _admin: &Admin) {}
+    pub(super) fn perform(&mut self, _shared: &Shared, _acceptors: &mut [Acceptor], _admin: &mut Admin) {}
 
     pub(super) fn let_go(&mut self, _shared: &Shared, _acceptors: &mut [Acceptor], _admin: &mut Admin) {}
 

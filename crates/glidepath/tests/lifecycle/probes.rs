@@ -29,6 +29,17 @@ impl Port {
         answer
     }
 
+    /// A POST with these header lines.
+    async fn post(&self, path: &str, headers: &str) -> String {
+        let mut client = TcpStream::connect(self.0).await.unwrap();
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: 0\r\n{headers}\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
     #[track_caller]
     fn assert_closed(&self) {
         let refused = std::net::TcpStream::connect(self.0).expect_err("nobody listens");
@@ -150,5 +161,61 @@ async fn end_5_a_budget_that_does_not_fit_is_warned_of_at_the_start() {
         assert!(report.is_clean());
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         assert_eq!(log.contains("WARN") && log.contains("at most 24.5s"), warns, "{log}");
+    }
+}
+
+/// "without a token 401, with a wrong one or with an `Origin` 403, and nothing starts"; with it the end begins.
+#[tokio::test]
+async fn ho_5_only_who_has_the_token_begins_the_end_on_the_admin_port() {
+    let lifecycle = Lifecycle::without_signals();
+    lifecycle.restart_in_place();
+    let (admin, port) = Port::bind().await;
+    // In any order: the port may be added before the token, and after it.
+    let serving = Serving::start(lifecycle.run().admin(admin).admin_token("secret"));
+    lifecycle.handle().wait_for(Phase::Serving).await;
+    const KNOWS: &str = "authorization: Bearer secret\r\n";
+    for path in ["/drain", "/restart"] {
+        for (headers, status, says) in [
+            ("", 401, "this needs a token"),
+            ("authorization: Bearer wrong!\r\n", 403, "not with this token"),
+            ("authorization: Basic secret\r\n", 403, "not with this token"),
+            (&format!("origin: http://127.0.0.1\r\n{KNOWS}"), 403, "not from a web page"),
+            (&format!("origin: null\r\n{KNOWS}"), 403, "not from a web page"),
+        ] {
+            let answer = port.post(path, headers).await;
+            assert_is(&answer, status, says);
+            assert_eq!(answer.contains("www-authenticate: Bearer\r\n"), status == 401, "{answer}");
+        }
+        let answer = port.get(path).await;
+        assert_is(&answer, 405, "POST");
+        assert!(answer.contains("allow: POST\r\n"), "{answer}");
+    }
+    assert_eq!(lifecycle.handle().phase(), Phase::Serving, "nothing was begun");
+    assert_is(&port.get("/readyz").await, 200, "serving");
+
+    assert_is(&port.post("/drain", KNOWS).await, 202, "draining");
+    let report = serving.report().await;
+    assert_eq!(report.cause, "handle");
+}
+
+/// "off unless set": also where the token is empty, as an environment variable may be that nobody filled.
+#[tokio::test]
+async fn ho_5_without_a_token_set_nobody_begins_anything_on_the_admin_port() {
+    for token in [None, Some("")] {
+        let lifecycle = Lifecycle::without_signals();
+        let (admin, port) = Port::bind().await;
+        let server = lifecycle.run().admin(admin);
+        let serving = Serving::start(match token {
+            Some(token) => server.admin_token(token),
+            None => server,
+        });
+        lifecycle.handle().wait_for(Phase::Serving).await;
+        for path in ["/drain", "/restart"] {
+            for headers in ["", "authorization: Bearer \r\n", "authorization: Bearer secret\r\n"] {
+                assert_is(&port.post(path, headers).await, 404, "/livez or /readyz");
+            }
+        }
+        assert_eq!(lifecycle.handle().phase(), Phase::Serving);
+        end(&lifecycle, serving).await;
     }
 }

@@ -270,3 +270,22 @@ pub(crate) fn end_7_grace_0_ends_at_once_and_still_says_so() {
     exit.assert_code(3);
     assert!(exit.at - signal < ms(500), "exit {:?} after the signal", exit.at - signal);
 }
+
+/// "a stated budget": stated by the environment, where the program has none.
+#[test]
+fn end_5_a_budget_that_the_environment_states_is_warned_of_at_the_start() {
+    for (budget, says) in [
+        ("45", None),
+        ("12.25", Some("the budget is 12.25s; set grace to at most 9.75s")),
+        ("soon", Some("GLIDEPATH_BUDGET=soon: not a number of seconds, and not heeded")),
+        ("-1", Some("GLIDEPATH_BUDGET=-1: not a number of seconds, and not heeded")),
+    ] {
+        let server = Start::target().set("GRACE", 30).set("LAME_DUCK", 2).set("GLIDEPATH_BUDGET", budget).start();
+        match says {
+            Some(says) => assert!(server.stderr.wait_for(says).contains("WARN"), "{budget}"),
+            // It serves, and so would have said it.
+            None => assert!(!server.stderr.so_far().contains("WARN"), "{}", server.stderr.so_far()),
+        }
+        drop(server);
+    }
+}

@@ -77,6 +77,43 @@ pub(crate) fn sig_11_sigterm_right_after_sighup_ends_it() {
     }
 }
 
+/// "`POST /restart` […] on the admin port start[s] a restart", and the answer says how it went.
+#[test]
+fn ho_5_a_restart_is_asked_for_on_the_admin_port() {
+    let folder = Folder::new("ho-5");
+    let program = folder.path.join("target");
+    fs::copy(process::built_example("target"), &program).expect("room for a copy");
+    let start = Start::command(&[program.to_str().expect("UTF-8")]).set("PORT", 0).set("RESTART", 1).set("GRACE", 8);
+    let server = start.set("ADMIN_PORT", 0).set("ADMIN_TOKEN", "secret").start();
+    let admin = server.admin();
+    let restart = |headers: &str| {
+        let mut client = Client::connect(admin);
+        let head = format!("POST /restart HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n{headers}\r\n");
+        client.send(head.as_bytes());
+        let answer = client.response();
+        (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
+    };
+    assert_eq!(restart("").0, 401);
+    assert_eq!(restart("authorization: Bearer other\r\n").0, 403);
+    let aside = folder.path.join("aside");
+    fs::rename(&program, &aside).expect("it is there");
+    let (status, says) = restart("authorization: Bearer secret\r\n");
+    assert!(status == 409 && says.contains("No such file"), "{status} {says}");
+    assert!(server.is_running() && server.children().is_empty(), "it goes on, alone");
+    fs::rename(&aside, &program).expect("it is there");
+    let (status, says) = restart("authorization: Bearer secret\r\n");
+    let (exit, next) = server.replaced();
+    exit.assert_code(0);
+    assert_eq!((status, says), (200, format!("process {} has taken over", next.pid().as_raw_nonzero())));
+    // The next one is asked in the same way.
+    assert_eq!(restart("").0, 401);
+    let (status, _) = restart("authorization: Bearer secret\r\n");
+    assert_eq!(status, 200);
+    let (exit, next) = next.replaced();
+    exit.assert_code(0);
+    next.end().assert_code(0);
+}
+
 /// "as WS-1, with 1012 when the end is a restart"
 #[test]
 pub(crate) fn ws_6_in_a_restart_a_websocket_gets_close_1012() {
@@ -119,6 +156,53 @@ fn lis_10_a_unix_sockets_path_is_kept_when_it_was_handed_on_or_inherited() {
     UnixStream::connect(&path).expect("it listens");
     again.end().assert_code(0);
     assert!(!path.exists(), "the control: one that bound it and ends without a restart removes it");
+}
+
+/// "the old process goes on serving, and says why": as PID 1, with whose end the container ends. It leaves no zombie, waits for
+/// no child that it did not start, and ends by SIGTERM.
+#[test]
+fn ho_2_as_pid_1_it_goes_on_and_says_why() {
+    const NEW_NAMESPACE: [&str; 5] = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"];
+    if !runs(&[&NEW_NAMESPACE[..], &["true"]].concat()) {
+        return skipped("unshare may not make a process namespace here");
+    }
+    // The shell becomes the program, which so has a child that it knows nothing of: one that it must not reap.
+    let mut server = restartable().through(&NEW_NAMESPACE).after("sleep 0.5 & true").start();
+    let [inner] = server.children()[..] else { panic!("{:?}", server.children()) };
+    server.signals_go_to(inner);
+    server.signal(Signal::HUP);
+    server.stderr.wait_for("cannot restart: this process is PID 1, and the new one would end with it");
+    wait_until("the child that is not its own has ended", || zombies_of(inner) == 1);
+    sleep(ms(300));
+    assert_eq!(zombies_of(inner), 1, "it has reaped what is not its own, or left a child of its own");
+    fetch(server.address(), "/").assert_is(200, "ok");
+    server.terminate();
+    server.exit().assert_code(0);
+}
+
+/// How many children of this process have ended and were not waited for.
+fn zombies_of(pid: Pid) -> usize {
+    let processes = fs::read_dir("/proc").expect("Linux").flatten();
+    let stats = processes.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    let parent = pid.as_raw_nonzero().to_string();
+    stats
+        .filter(|stat| stat.rsplit(") ").next().is_some_and(|after| after.starts_with(&format!("Z {parent} "))))
+        .count()
+}
+
+/// After a restart no zombie is left: the old process ends, and whoever adopts the next one has nothing to reap but that.
+#[test]
+fn ho_3_a_restart_leaves_no_zombie() {
+    let server = restartable().start();
+    server.signal(Signal::HUP);
+    let (exit, next) = server.replaced();
+    exit.assert_code(0);
+    assert_eq!((zombies_of(next.pid()), next.children().len()), (0, 0));
+    next.signal(Signal::HUP);
+    let (exit, next) = next.replaced();
+    exit.assert_code(0);
+    assert_eq!((zombies_of(next.pid()), next.children().len()), (0, 0));
+    next.end().assert_code(0);
 }
 
 // === HO-1 ===

@@ -1,10 +1,16 @@
 //! SPEC.md, Restart and hand-over: what a service and systemd say to each other. A socket plays the manager.
 
-use std::net::SocketAddr;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram, UnixStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{scope, sleep};
 use std::time::Instant;
 
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt};
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -41,6 +47,24 @@ impl Manager {
         let length = self.socket.recv(&mut message).ok()?;
         let text = std::str::from_utf8(&message[..length]).expect("UTF-8");
         Some(text.lines().map(str::to_owned).collect())
+    }
+
+    /// The next message, with the descriptors that came with it.
+    #[track_caller]
+    fn is_given(&self) -> (Vec<String>, Vec<OwnedFd>) {
+        self.socket.set_read_timeout(Some(PATIENCE)).expect("a bound above zero");
+        let mut message = [0; 4096];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut into = [IoSliceMut::new(&mut message)];
+        let received = recvmsg(&self.socket, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC).expect("a message");
+        let fds = control.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        });
+        let fds = fds.flatten().collect();
+        let text = std::str::from_utf8(&message[..received.bytes]).expect("UTF-8");
+        (text.lines().map(str::to_owned).collect(), fds)
     }
 
     /// The next message that is about something else than life.
@@ -225,7 +249,7 @@ fn ho_4_a_socket_by_another_name_is_not_taken() {
     let Some(server) = activated(address, &folder.path.join("socket"), "web:local") else { return };
     wait_until("it listens", || sockets::is_listening(address));
     // The first connection starts it.
-    let _connected = std::net::TcpStream::connect(address);
+    let _connected = TcpStream::connect(address);
     let exit = server.exit();
     exit.assert_code(1);
     assert!(exit.stderr.contains("in use"), "{}", exit.stderr);
@@ -262,4 +286,155 @@ fn ho_4_a_bad_value_is_named_and_nothing_is_served() {
     }
     // Meant for another process: not ours to judge.
     Start::target().after("export LISTEN_PID=1 LISTEN_FDS=9").start().end().assert_code(0);
+}
+
+// === The store of descriptors ===
+
+/// "the listeners are given to systemd's store of descriptors (FDSTORE=1, by their names) before READY=1": what comes is the
+/// socket that listens.
+#[test]
+fn ho_6_the_manager_is_given_the_listeners_by_their_names_before_it_hears_of_the_start() {
+    let manager = Manager::new("ho-6");
+    let folder = Folder::new("ho-6");
+    let path = folder.path.join("socket");
+    let start = Start::target().set("NOTIFY_SOCKET", &manager.name).set("UNIX", path.display()).set("ADMIN_PORT", 0);
+    let server = start.set("KEEP", 1).start();
+    for (name, address) in [("http", Some(server.address())), ("unix", None), ("admin", Some(server.admin()))] {
+        let (message, fds) = manager.is_given();
+        assert_eq!(message, ["FDSTORE=1", &format!("FDNAME={name}")]);
+        let [fd] = &fds[..] else { panic!("{} descriptors for {name}", fds.len()) };
+        assert_eq!(sockopt::socket_acceptconn(fd), Ok(true), "{name} listens");
+        let bound = rustix::net::getsockname(fd).expect("a socket");
+        match address {
+            Some(address) => assert_eq!(SocketAddr::try_from(bound), Ok(address)),
+            None => assert_eq!(bound.address_family(), rustix::net::AddressFamily::UNIX),
+        }
+    }
+    assert_eq!(manager.is_given().0, ["READY=1", "STATUS=serving"]);
+    server.end().assert_code(0);
+    assert!(path.exists(), "the next process finds the path's socket in the store");
+
+    // The control: unless it is set, nothing is given.
+    let manager = Manager::new("ho-6-off");
+    let server = Start::target().set("NOTIFY_SOCKET", &manager.name).start();
+    let (message, fds) = manager.is_given();
+    assert_eq!((&message[0][..], fds.len()), ("READY=1", 0));
+    server.end().assert_code(0);
+}
+
+/// "who connects from then on waits there for the next process": no client that connects again and again is refused or reset
+/// from one start to the next, and the control, without the store, refuses some.
+#[test]
+fn ho_6_nobody_is_refused_between_an_end_and_the_next_start() {
+    for keeps in [true, false] {
+        let manager = Manager::new("ho-6-next");
+        let address = sockets::free_address();
+        let start = || {
+            let start = Start::target().set("NOTIFY_SOCKET", &manager.name).set("PORT", address.port()).set("GRACE", 8);
+            if keeps { start.set("KEEP", 1) } else { start }
+        };
+        let mut server = start().start();
+        let store = manager.is_given().1;
+        assert_eq!(store.len(), usize::from(keeps));
+        let (over, refused, answers) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+        let server = scope(|scope| {
+            let _tells = TellsOver(&over);
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        match Client::try_connect(address) {
+                            Ok(mut client) => {
+                                client.get("/").response().assert_is(200, "ok");
+                                answers.fetch_add(1, Ordering::Relaxed);
+                            }
+                            Err(error) => {
+                                assert!(!keeps, "{error}");
+                                refused.fetch_add(1, Ordering::Relaxed);
+                                sleep(ms(1));
+                            }
+                        }
+                    }
+                });
+            }
+            for _ in 0..5 {
+                let before = answers.load(Ordering::Relaxed);
+                wait_until("the clients are at it", || answers.load(Ordering::Relaxed) > before + 50);
+                server.end().assert_code(0);
+                // Nobody serves. With the store, those who come wait.
+                let before = refused.load(Ordering::Relaxed);
+                if keeps {
+                    sleep(ms(200));
+                } else {
+                    wait_until("somebody is refused", || refused.load(Ordering::Relaxed) > before);
+                }
+                server = if keeps { start().inherits("http", &store[0]).start() } else { start().start() };
+            }
+            server
+        });
+        server.end().assert_code(0);
+    }
+}
+
+/// "at the end such a listener is neither sealed nor filtered: what is in its queue is taken". The same for a socket that systemd has
+/// opened, and for one that a restart has handed on; where the next process does not take one, it is sealed.
+#[test]
+fn ho_6_a_listener_that_a_manager_keeps_is_open_after_the_end() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = socket.local_addr().expect("it is bound");
+    let socket = OwnedFd::from(socket);
+    for restarts in [0, 2] {
+        let start = Start::target().set("RESTART", 1).set("GRACE", 8).set("PORT", address.port());
+        let mut server = start.inherits("http", &socket).start();
+        for _ in 0..restarts {
+            server.signal(Signal::HUP);
+            let (exit, next) = server.replaced();
+            exit.assert_code(0);
+            server = next;
+        }
+        server.freeze();
+        let mut waiting: Vec<Client> = (0..20).map(|_| Client::connect(address)).collect();
+        waiting.iter_mut().for_each(|client| {
+            client.get("/");
+        });
+        server.terminate();
+        server.thaw();
+        for client in &mut waiting {
+            client.response().assert_is(200, "ok");
+        }
+        server.exit().assert_code(0);
+        // With the filter of a seal this connect would time out.
+        let mut next = Client::connect(address);
+        next.get("/");
+        let again = Start::target().set("PORT", address.port()).inherits("http", &socket).start();
+        next.response().assert_is(200, "ok");
+        again.end().assert_code(0);
+    }
+}
+
+/// What nobody takes any more is forgotten, so that no queue grows that nobody empties.
+#[test]
+fn ho_6_what_is_not_taken_any_more_is_taken_out_of_the_store() {
+    let manager = Manager::new("ho-6-left");
+    let old = OwnedFd::from(std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let address = sockets::free_address();
+    let start = Start::target().set("NOTIFY_SOCKET", &manager.name).set("KEEP", 1).set("PORT", address.port());
+    let server = start.inherits("http", &old).start();
+    assert_eq!(server.address(), address);
+    assert_eq!(manager.is_given().0, ["FDSTOREREMOVE=1", "FDNAME=http"]);
+    let (message, fds) = manager.is_given();
+    assert_eq!((&message[0][..], fds.len()), ("FDSTORE=1", 1));
+    assert_eq!(manager.is_given().0[0], "READY=1");
+    server.end().assert_code(0);
+
+    // The control: what is taken is there already, and stays.
+    let start = Start::target().set("NOTIFY_SOCKET", &manager.name).set("KEEP", 1).set("PORT", address.port());
+    let server = start.inherits("http", &fds[0]).start();
+    let first = loop {
+        let message = manager.hears();
+        if message[0] != "STOPPING=1" && !message[0].starts_with("STATUS=") {
+            break message;
+        }
+    };
+    assert_eq!(first[0], "READY=1", "nothing is given a second time or taken out");
+    server.end().assert_code(0);
 }

@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
@@ -28,6 +29,7 @@ pub(crate) struct Start {
     wrapper: Vec<String>,
     settings: Vec<(&'static str, String)>,
     unread: bool,
+    listener: Option<OwnedFd>,
 }
 
 impl Start {
@@ -43,14 +45,20 @@ impl Start {
     }
 
     pub(crate) fn example(name: &str) -> Self {
-        Start { program: built_example(name), wrapper: Vec::new(), settings: vec![("PORT", "0".into())], unread: false }
+        Start {
+            program: built_example(name),
+            wrapper: Vec::new(),
+            settings: vec![("PORT", "0".into())],
+            unread: false,
+            listener: None,
+        }
     }
 
     /// Another program, with its words.
     pub(crate) fn command(words: &[&str]) -> Self {
         let (last, first) = words.split_last().expect("a program");
         let wrapper = first.iter().map(ToString::to_string).collect();
-        Start { program: last.into(), wrapper, settings: Vec::new(), unread: false }
+        Start { program: last.into(), wrapper, settings: Vec::new(), unread: false, listener: None }
     }
 
     pub(crate) fn set(mut self, name: &'static str, value: impl ToString) -> Self {
@@ -79,6 +87,12 @@ impl Start {
     pub(crate) fn after(self, preparation: &str) -> Self {
         let script = format!("{preparation}; exec \"$@\"");
         self.through(&["sh", "-c", &script, "sh"])
+    }
+
+    /// Starts it as systemd does, with a copy of this listener under this name. It has no input then.
+    pub(crate) fn inherits(mut self, name: &str, listener: &OwnedFd) -> Self {
+        self.listener = Some(listener.try_clone().expect("a descriptor"));
+        self.after(&format!("exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={name}"))
     }
 
     /// Nobody reads its outputs: whatever it writes there fails.
@@ -111,7 +125,7 @@ impl Start {
             .env_clear()
             .env("PATH", env::var_os("PATH").unwrap_or_default())
             .envs(self.settings)
-            .stdin(Stdio::piped())
+            .stdin(self.listener.map_or_else(Stdio::piped, Stdio::from))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
