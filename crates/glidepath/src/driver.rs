@@ -41,6 +41,8 @@ use hand_on::{HandOn, Restart};
 
 /// How often connections are looked at that may be idle or too slow.
 const SWEEP: Duration = Duration::from_millis(500);
+/// Of the time, giving memory back takes one part of so many: it may hold up whoever allocates.
+const TRIM_SHARE: u32 = 1000;
 
 type OnReport = Box<dyn FnOnce(&Report) + Send>;
 
@@ -402,6 +404,7 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
     }
     let mut second_chance = None;
     let mut sweep_at = Instant::now();
+    let mut trims_at = sweep_at;
     loop {
         let ends_at = shared.process_ends_at().map(|at| second_chance.unwrap_or(at));
         let sweeps = (Phase::Serving..Phase::Ended).contains(&shared.phase());
@@ -426,8 +429,9 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
         if sweeps && now >= sweep_at {
             sweep_at = now + SWEEP;
             // What the sweep before this one has sent to rest. Here it holds up no worker of the runtime.
-            if shared.registry.has_holes() {
+            if shared.phase() == Phase::Serving && now >= trims_at && shared.registry.has_holes() {
                 os::fill_holes();
+                trims_at = now + TRIM_SHARE * (Instant::now() - now);
             }
             shared.sweep_due.store(true, Ordering::Relaxed);
             shared.changed.notify_one();

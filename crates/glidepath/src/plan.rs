@@ -63,6 +63,8 @@ pub(crate) struct Plan {
     pub(crate) ready_within: Duration,
     /// HTTP/2 clients are told that they may open WebSockets (RFC 8441).
     pub(crate) connect_protocol: bool,
+    /// What many connections at rest have freed goes back to the system.
+    pub(crate) give_back_memory: bool,
 }
 
 impl Default for Plan {
@@ -83,6 +85,7 @@ impl Default for Plan {
             events_to_deadline: false,
             ready_within: Duration::from_secs(30),
             connect_protocol: true,
+            give_back_memory: true,
         }
     }
 }

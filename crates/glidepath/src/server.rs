@@ -304,6 +304,16 @@ impl Server {
         self
     }
 
+    /// Whether memory that many connections at rest have freed goes back to the system. Yes, unless set.
+    ///
+    /// Some seconds after a burst of 256 connections or more the C library is asked for that (malloc_trim(3)), on Linux with glibc. It
+    /// takes about a microsecond for each hole in the whole program's heap, and who allocates meanwhile may wait; so it is done for a
+    /// thousandth of the time at most. Say no where the heap is large and full of holes, and such a pause would hurt.
+    pub fn give_back_memory(mut self, yes: bool) -> Self {
+        self.plan.give_back_memory = yes;
+        self
+    }
+
     /// Whether HTTP/2 clients are told that they may open WebSockets on a stream (RFC 8441). Yes, unless set.
     ///
     /// A browser that is told so asks with `CONNECT` and not with `GET`: route WebSockets with axum's `any`, or say no here,

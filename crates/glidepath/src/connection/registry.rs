@@ -259,7 +259,7 @@ impl Registry {
         let now = self.with_hyper.load(Relaxed);
         let before = self.with_hyper_before.swap(now, Relaxed);
         let holes = self.most_with_hyper.fetch_max(now, Relaxed).saturating_sub(now);
-        let has_holes = holes >= MANY && before.saturating_sub(now) <= holes / 16;
+        let has_holes = holes >= MANY && before.saturating_sub(now) <= holes / 16 && self.plan().give_back_memory;
         if has_holes {
             self.most_with_hyper.store(now, Relaxed);
         }
@@ -370,6 +370,9 @@ mod tests {
         assert!(!registry.has_holes(), "more than before");
         from_hyper(499);
         assert!(!registry.has_holes(), "many are going to rest");
+        registry.set_plan(&Plan { give_back_memory: false, ..Plan::default() });
+        assert!(!registry.has_holes(), "nobody wants to know");
+        registry.set_plan(&Plan::default());
         assert!(registry.has_holes());
     }
 }
