@@ -22,7 +22,7 @@ pub(crate) fn is_there(peer: &Peer) -> bool {
 }
 
 /// Does what is to be done, and tells it in a word.
-pub(super) fn install(peer: &Peer) -> anyhow::Result<&'static str> {
+pub(crate) fn install(peer: &Peer) -> anyhow::Result<&'static str> {
     for program in &peer.install.needs {
         let found = Command::new("which").arg(program).stdout(Stdio::null()).stderr(Stdio::null()).status();
         if !found.is_ok_and(|status| status.success()) {
