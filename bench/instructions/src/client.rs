@@ -93,7 +93,10 @@ fn http1(server: &Server, rounds: u32) -> anyhow::Result<()> {
 fn connection(server: &Server) -> anyhow::Result<()> {
     let mut stream = server.rests_after(|| connect(server.address))?;
     server.rests_after(|| ask(&mut stream))?;
-    server.rests_after(|| Ok(drop(stream)))
+    server.rests_after(|| {
+        drop(stream);
+        Ok(())
+    })
 }
 
 fn http2(server: SocketAddr, rounds: u32) -> anyhow::Result<()> {

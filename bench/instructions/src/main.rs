@@ -157,6 +157,7 @@ impl Server {
 
     /// Takes a step that the server has something to do for, and waits until that is done. What comes while it is still at the
     /// step before costs it less, and how often that is so is chance.
+    #[expect(clippy::disallowed_methods, reason = "a real server takes real time, and nothing here pauses it")]
     fn rests_after<T>(&self, step: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
         let since = Instant::now();
         let rest = |after: Option<u64>| loop {

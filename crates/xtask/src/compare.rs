@@ -31,6 +31,28 @@ pub(crate) struct Options {
 
 const OURS: &str = "glidepath";
 
+/// The settings in the order in which they are told of, each with its title and a word on them.
+const GROUPS: [Group; 2] = [
+    Group { variant: "best", title: "As their documentation advises", words: "" },
+    Group {
+        variant: "defaults",
+        title: "With nothing set",
+        words: "Only where this differs. Most of these end at once at the signal.\n\n",
+    },
+];
+
+struct Group {
+    variant: &'static str,
+    title: &'static str,
+    words: &'static str,
+}
+
+impl Group {
+    fn of<'a>(&self, servers: &'a [Server]) -> Vec<&'a Server> {
+        servers.iter().filter(|server| server.variant == self.variant).collect()
+    }
+}
+
 /// One server with one set of settings: a row of every table.
 struct Server {
     /// Its file's name, without an ending.
@@ -61,7 +83,7 @@ impl Server {
 /// Checks, and writes what came; true when every failing verdict of a peer has a note that confirms it.
 pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
-    let mut all = Peer::all(root)?;
+    let all = Peer::all(root)?;
     let kept = root.join("target").join("compare");
     fs::create_dir_all(&kept)?;
     if !options.kept {
@@ -69,10 +91,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
         let names: Vec<_> = options.names.iter().filter(|name| *name != OURS).cloned().collect();
         let again = match names.is_empty() && !options.names.is_empty() {
             true => Vec::new(),
-            false => select(all, &names)?,
+            false => select(&all, &names)?,
         };
         check(&mut out, root, &kept, ours, &again)?;
-        all = Peer::all(root)?;
     }
     let servers = servers(&kept, &all)?;
     ensure!(!servers.is_empty(), "no run is kept in {}: `cargo xtask compare` makes them", kept.display());
@@ -111,7 +132,7 @@ fn sum_up(out: &mut impl Write, servers: &[Server]) -> anyhow::Result<bool> {
 
 // --- running ------------------------------------------------------------------------------------
 
-fn check(out: &mut impl Write, root: &Path, kept: &Path, ours: bool, peers: &[Peer]) -> anyhow::Result<()> {
+fn check(out: &mut impl Write, root: &Path, kept: &Path, ours: bool, peers: &[&Peer]) -> anyhow::Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let build = [
         "build",
@@ -171,11 +192,11 @@ impl Check {
 
     fn of(release: &Path, peer: &Peer, variant: &'static str, settings: &Variant) -> anyhow::Result<Self> {
         let version = peer.version()?;
-        let (slug, name) = match variant {
-            "best" => (peer.name.clone(), format!("{} {version}", peer.title)),
-            other => (format!("{}-{other}", peer.name), format!("{} {version}, {other}", peer.title)),
+        let name = match variant {
+            "best" => format!("{} {version}", peer.title),
+            other => format!("{} {version}, {other}", peer.title),
         };
-        let mut check = Check::new(release, slug, name);
+        let mut check = Check::new(release, slug(peer, variant), name);
         let fill = |word: &String| peer.places.fill(word);
         for (key, value) in &settings.env {
             check.command.arg("--env").arg(format!("{key}={}", fill(value)));
@@ -223,6 +244,10 @@ fn quoted(words: impl Iterator<Item = String>) -> String {
 
 // --- what is kept -------------------------------------------------------------------------------
 
+fn slug(peer: &Peer, variant: &str) -> String {
+    if variant == "best" { peer.name.clone() } else { format!("{}-{variant}", peer.name) }
+}
+
 /// Those with a kept run: with their best settings first, and there by what they pass.
 fn servers(kept: &Path, peers: &[Peer]) -> anyhow::Result<Vec<Server>> {
     let mut servers = Vec::new();
@@ -233,7 +258,7 @@ fn servers(kept: &Path, peers: &[Peer]) -> anyhow::Result<Vec<Server>> {
     for peer in peers {
         let notes = Notes::read(&peer.places.peer)?;
         for (variant, settings) in peer.variants() {
-            let slug = if variant == "best" { peer.name.clone() } else { format!("{}-{variant}", peer.name) };
+            let slug = slug(peer, variant);
             if let Some(run) = read(kept, &slug)? {
                 servers.push(Server { slug, variant, why: settings.why.clone(), notes: notes.clone(), run });
             }

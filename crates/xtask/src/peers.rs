@@ -28,7 +28,8 @@ pub(crate) struct Options {
 
 /// Installs, lists or checks; true when nothing that was asked for is missing or wrong.
 pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
-    let peers = select(Peer::all(root)?, &options.names)?;
+    let all = Peer::all(root)?;
+    let peers = select(&all, &options.names)?;
     let mut out = io::stdout().lock();
     if options.list {
         return list(&mut out, &peers);
@@ -53,15 +54,15 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
 }
 
 /// Those with these names; all of them when there is none.
-pub(crate) fn select(peers: Vec<Peer>, names: &[String]) -> anyhow::Result<Vec<Peer>> {
+pub(crate) fn select<'a>(peers: &'a [Peer], names: &[String]) -> anyhow::Result<Vec<&'a Peer>> {
     if let Some(unknown) = names.iter().find(|name| !peers.iter().any(|peer| peer.name == **name)) {
         let known: Vec<_> = peers.iter().map(|peer| peer.name.as_str()).collect();
         anyhow::bail!("there is no peer {unknown}; there are {}", known.join(", "));
     }
-    Ok(peers.into_iter().filter(|peer| names.is_empty() || names.contains(&peer.name)).collect())
+    Ok(peers.iter().filter(|peer| names.is_empty() || names.contains(&peer.name)).collect())
 }
 
-fn list(out: &mut impl Write, peers: &[Peer]) -> anyhow::Result<bool> {
+fn list(out: &mut impl Write, peers: &[&Peer]) -> anyhow::Result<bool> {
     for peer in peers {
         let version = if install::is_there(peer) { peer.version() } else { Ok("not built".to_owned()) };
         let version = version.unwrap_or_else(|_| "not told".to_owned());

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use glidepath_check::model::{Case, Level, Tally, Verdict};
 
-use super::{Server, picture};
+use super::{GROUPS, Server, picture};
 
 const HEAD: &str = "\
 # How servers end, side by side
@@ -37,14 +37,10 @@ To be fair:
 /// The whole file.
 pub(super) fn write(servers: &[Server]) -> String {
     let mut text = HEAD.to_owned();
-    let all = [
-        ("best", "As their documentation advises", ""),
-        ("defaults", "With nothing set", "Only where this differs. Most of these end at once at the signal.\n\n"),
-    ];
-    for (variant, title, words) in all {
-        let of: Vec<_> = servers.iter().filter(|server| server.variant == variant).collect();
-        if !of.is_empty() {
-            let _infallible = write!(text, "\n## {title}\n\n{words}{}", scores(&of));
+    for group in &GROUPS {
+        let servers = group.of(servers);
+        if !servers.is_empty() {
+            let _infallible = write!(text, "\n## {}\n\n{}{}", group.title, group.words, scores(&servers));
         }
     }
     text += "\n## Failures by section\n\nMUST, and behind the plus SHOULD. A dash: nothing could be judged there.\n\n";

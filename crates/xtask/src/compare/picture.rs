@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use glidepath_check::model::{Level, Verdict};
 
-use super::Server;
+use super::{GROUPS, Server};
 
 const CELL: usize = 7;
 const ROW: usize = 18;
@@ -51,7 +51,6 @@ pub(super) fn draw(servers: &[Server]) -> String {
     let sections = sections(servers);
     let cases: usize = sections.iter().map(|(_, cases)| cases.len()).sum();
     let width = NAMES + cases * CELL + sections.len() * GAP + 60;
-    let groups = servers.chunk_by(|one, other| one.variant == other.variant);
     let mut body = String::new();
     let mut y = HEAD;
     let mut x = NAMES;
@@ -65,11 +64,14 @@ pub(super) fn draw(servers: &[Server]) -> String {
         );
         x += cases.len() * CELL + GAP;
     }
-    for group in groups {
-        let title = if group[0].variant == "best" { "As their documentation advises" } else { "With nothing set" };
-        let _infallible = write!(body, r#"<text class="h" x="8" y="{}">{title}</text>"#, y + 12);
+    for group in &GROUPS {
+        let servers = group.of(servers);
+        if servers.is_empty() {
+            continue;
+        }
+        let _infallible = write!(body, r#"<text class="h" x="8" y="{}">{}</text>"#, y + 12, group.title);
         y += ROW;
-        for server in group {
+        for server in servers {
             body += &row(server, &sections, y);
             y += ROW;
         }

@@ -26,7 +26,7 @@ const HELLO: &[u8] = b"\x81\x85\0\0\0\0hello";
 const HELLO_BACK: &[u8] = b"\x81\x05hello";
 
 /// Prints a row for each variant of each peer that is built; true when all is well.
-pub(super) fn run(out: &mut impl Write, peers: &[Peer]) -> anyhow::Result<bool> {
+pub(super) fn run(out: &mut impl Write, peers: &[&Peer]) -> anyhow::Result<bool> {
     writeln!(out, "{:12}{:10}{:12}{:14}{:10}end", "peer", "variant", "version", "answers", "in flight")?;
     let (mut all_well, mut checked) = (true, 0);
     for peer in peers {
