@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -16,17 +17,24 @@ use socket2::{Domain, Socket, Type};
 use crate::clock::now;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-/// From one address of a client; the kernel has some 28 000 ports for each.
-const AN_ADDRESS: usize = 3_000;
 /// So many open and close connections at a time.
 const AT_A_TIME: usize = 16;
 
-/// The `place`th connection, from an address that has ports left.
-pub(crate) fn connect(to: SocketAddr, place: usize) -> anyhow::Result<TcpStream> {
+/// The addresses and ports that clients have, one after the other: five million before one comes again. Asked for a port, the
+/// kernel looks through all that are still waiting after their close, and takes its time while the server wants the processor.
+const HOSTS: std::ops::Range<u32> = 2..252;
+const PORTS: std::ops::Range<u32> = 33_000..53_000;
+
+pub(crate) fn connect(to: SocketAddr) -> anyhow::Result<TcpStream> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let host = HOSTS.start + number / PORTS.len() as u32 % HOSTS.len() as u32;
+    let port = PORTS.start + number % PORTS.len() as u32;
+    let from = SocketAddr::from((Ipv4Addr::new(127, 0, 0, host.try_into()?), port.try_into()?));
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    let host = u8::try_from(2 + place / AN_ADDRESS).context("so many connections are not meant")?;
-    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0)).into())?;
-    socket.connect_timeout(&to.into(), PATIENCE).with_context(|| format!("connection {place}"))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&from.into()).with_context(|| format!("the client's address {from}"))?;
+    socket.connect_timeout(&to.into(), PATIENCE).with_context(|| format!("connecting from {from}"))?;
     socket.set_tcp_nodelay(true)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket.into())
@@ -75,7 +83,7 @@ pub(crate) fn open(to: SocketAddr, count: usize, tls: bool) -> anyhow::Result<Ve
     let config = Arc::new(tls_config()?);
     let mut connections = Vec::with_capacity(count);
     for place in 0..count {
-        let mut stream = connect(to, place)?;
+        let mut stream = connect(to)?;
         let after = if tls { ask_by_tls(&mut stream, &config) } else { ask(&mut stream, "/") };
         ensure!(after.with_context(|| format!("connection {place}"))? == After::Stays, "it keeps no connection");
         connections.push(stream);
@@ -106,7 +114,7 @@ pub(crate) fn churn(to: SocketAddr, count: usize) -> anyhow::Result<()> {
     std::thread::scope(|scope| {
         let one_after_the_other = |worker: usize| {
             for place in (worker..count).step_by(AT_A_TIME) {
-                ask(&mut connect(to, place)?, "/").with_context(|| format!("connection {place}"))?;
+                ask(&mut connect(to)?, "/").with_context(|| format!("connection {place}"))?;
             }
             anyhow::Ok(())
         };

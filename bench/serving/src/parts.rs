@@ -89,7 +89,7 @@ impl Part {
             Part::Http1 => http1(all(&[Kind::BareHttp1, Kind::Glidepath])?, seconds),
             Part::Http2 => http2(all(&[Kind::BareHttp2, Kind::Glidepath])?, seconds),
             Part::Connections => {
-                connections(all(&[Kind::BareHttp1, Kind::Glidepath])?, if effort.quick { 5_000 } else { 20_000 })
+                connections(all(&[Kind::BareHttp1, Kind::Glidepath])?, if effort.quick { 5_000 } else { 30_000 })
             }
             Part::Rest => rest(all(&[Kind::Floor, Kind::BareHttp1, Kind::Glidepath])?, effort.quick),
             Part::Exit => exit(all(&[Kind::Floor, Kind::Glidepath])?, if effort.quick { 1_000 } else { 10_000 }),
@@ -285,7 +285,7 @@ fn last(programs: Vec<Program>) -> anyhow::Result<Plan> {
 
 fn last_answer(program: &Program) -> anyhow::Result<f64> {
     let mut server = Server::start(&program.ending, false)?;
-    let connection = client::connect(server.address, 0)?;
+    let connection = client::connect(server.address)?;
     thread::scope(|scope| {
         let client = scope.spawn(|| client::ask_and_leave(connection, "/sleep?ms=300"));
         pause(Duration::from_millis(100));
