@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
+use crate::cargo::{cargo, forget_this_package};
 use crate::peers::{Peer, Stop, Variant, install, is_there, select};
 
 /// The Rust servers that are nearest to ours: what needs more than cargo is asked for by name.
@@ -40,10 +41,10 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     let kept = root.join("target").join("bench");
     fs::create_dir_all(&kept)?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo).args(["build", "--release", "--package", "serving"]).current_dir(root).status()?;
+    let built = cargo().args(["build", "--release", "--package", "serving"]).current_dir(root).status()?;
     ensure!(built.success(), "bench/serving can't be built");
     let mut command = Command::new(root.join("target").join("release").join("serving"));
+    forget_this_package(&mut command);
     command.args(&options.parts).arg("--out").arg(&kept);
     if let Some(file) = &options.into {
         command.arg("--into").arg(file);
@@ -84,16 +85,16 @@ impl Options {
 fn peers(out: &mut impl Write, root: &Path, names: &[String]) -> anyhow::Result<Vec<Value>> {
     let nearest = NEAREST.map(str::to_owned);
     let names = if names.is_empty() { &nearest[..] } else { names };
-    let mut described = Vec::new();
-    for peer in select(Peer::all(root)?, names)? {
-        if !is_there(&peer) {
+    let (all, mut described) = (Peer::all(root)?, Vec::new());
+    for peer in select(&all, names)? {
+        if !is_there(peer) {
             writeln!(out, "building {}", peer.name)?;
-            if let Err(why) = install(&peer) {
+            if let Err(why) = install(peer) {
                 writeln!(out, "{} could not be had, and is left out: {why:#}", peer.name)?;
                 continue;
             }
         }
-        described.push(describe(&peer)?);
+        described.push(describe(peer)?);
     }
     Ok(described)
 }

@@ -3,6 +3,7 @@
 //! `cargo xtask ci` runs every step, `cargo xtask tidy` only the checks of the tree itself.
 
 mod bench;
+mod cargo;
 mod ci;
 mod compare;
 mod peers;
