@@ -17,6 +17,7 @@ use glidepath_check::model::{Case, FORMAT, Run, Score, Verdict};
 use glidepath_check::page;
 
 use self::notes::{Confirmed, Notes};
+use crate::cargo::cargo;
 use crate::peers::{Peer, Stop, Variant, is_there, select};
 
 /// Which servers, and where from.
@@ -133,7 +134,6 @@ fn sum_up(out: &mut impl Write, servers: &[Server]) -> anyhow::Result<bool> {
 // --- running ------------------------------------------------------------------------------------
 
 fn check(out: &mut impl Write, root: &Path, kept: &Path, ours: bool, peers: &[&Peer]) -> anyhow::Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let build = [
         "build",
         "--release",
@@ -145,10 +145,7 @@ fn check(out: &mut impl Write, root: &Path, kept: &Path, ours: bool, peers: &[&P
         "--example",
         "target",
     ];
-    ensure!(
-        Command::new(cargo).args(build).current_dir(root).status()?.success(),
-        "glidepath-check and the target can't be built"
-    );
+    ensure!(cargo().args(build).current_dir(root).status()?.success(), "glidepath-check and the target can't be built");
     let release = root.join("target").join("release");
     let mut todo = Vec::new();
     if ours {

@@ -2,6 +2,8 @@
 //!
 //! `cargo xtask ci` runs every step, `cargo xtask tidy` only the checks of the tree itself.
 
+mod bench;
+mod cargo;
 mod ci;
 mod compare;
 mod peers;
@@ -21,6 +23,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure what serving and ending cost, beside other servers
+    Bench(bench::Options),
     /// Run what CI runs: every step, or those named
     Ci(ci::Options),
     /// Check all servers with glidepath-check, and write docs/comparison.md
@@ -34,6 +38,7 @@ enum Command {
 fn main() -> anyhow::Result<ExitCode> {
     let root = root();
     let passed = match Cli::parse().command {
+        Command::Bench(options) => bench::run(root, &options)?,
         Command::Ci(options) => ci::run(root, &options)?,
         Command::Compare(options) => compare::run(root, &options)?,
         Command::Peers(options) => peers::run(root, &options)?,

@@ -10,7 +10,7 @@ mod peer;
 use std::io::{self, Write};
 use std::path::Path;
 
-pub(crate) use install::is_there;
+pub(crate) use install::{install, is_there};
 pub(crate) use peer::{Peer, Stop, Variant};
 
 /// Which peers, and what to do with them.

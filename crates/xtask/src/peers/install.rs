@@ -1,6 +1,5 @@
 //! Installs and builds one peer, into `target/peers/` and nowhere else.
 
-use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail};
 
 use super::peer::Peer;
+use crate::cargo::cargo;
 
 /// What was installed, kept beside it: when it is the same the next time, nothing is to be done.
 const STAMP: &str = ".installed";
@@ -22,7 +22,7 @@ pub(crate) fn is_there(peer: &Peer) -> bool {
 }
 
 /// Does what is to be done, and tells it in a word.
-pub(super) fn install(peer: &Peer) -> anyhow::Result<&'static str> {
+pub(crate) fn install(peer: &Peer) -> anyhow::Result<&'static str> {
     for program in &peer.install.needs {
         let found = Command::new("which").arg(program).stdout(Stdio::null()).stderr(Stdio::null()).status();
         if !found.is_ok_and(|status| status.success()) {
@@ -95,18 +95,11 @@ fn unpack(packages: &[String], home: &Path) -> anyhow::Result<()> {
 
 fn build(peer: &Peer) -> anyhow::Result<()> {
     if !peer.install.cargo.is_empty() {
-        let mut cargo = Command::new("cargo");
+        let mut cargo = cargo();
         cargo.args(["build", "--locked", "--release", "--quiet", "--jobs", "2", "--manifest-path"]);
         cargo.arg(peer.places.peers.join("rust/Cargo.toml")).arg("--target-dir").arg(peer.places.out.join("rust"));
         for bin in &peer.install.cargo {
             cargo.arg("--bin").arg(bin);
-        }
-        // Cargo sets these for xtask itself; passed on, they make build scripts run again that look at them.
-        for (name, _) in env::vars_os() {
-            let name = name.to_string_lossy();
-            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
-                cargo.env_remove(&*name);
-            }
         }
         run(&mut cargo)?;
     }
