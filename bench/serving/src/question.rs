@@ -119,6 +119,9 @@ pub(crate) fn figure(number: f64) -> String {
 }
 
 #[cfg(test)]
+pub(crate) use tests::group as example;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -177,6 +180,3 @@ mod tests {
         assert_eq!(ours(&group), Some(Judgement::TooFewRounds));
     }
 }
-
-#[cfg(test)]
-pub(crate) use tests::group as example;

@@ -84,6 +84,9 @@ pub(crate) fn markdown(question: &Question, picture: Option<&str>) -> String {
 }
 
 #[cfg(test)]
+pub(crate) use tests::question as example;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::question;
@@ -132,6 +135,3 @@ mod tests {
         assert!(text.contains(ours), "{text}");
     }
 }
-
-#[cfg(test)]
-pub(crate) use tests::question as example;
