@@ -8,7 +8,7 @@ use crate::spread::Spread;
 
 const ROW: usize = 22;
 const BAR: usize = 12;
-const NAMES: usize = 200;
+const NAMES: usize = 235;
 const LENGTH: f64 = 300.0;
 const WIDTH: usize = 820;
 
