@@ -145,8 +145,8 @@ mod tests {
         for width in ["width=\"200.0\"", "width=\"300.0\""] {
             assert!(picture.contains(width), "{width}: {picture}");
         }
-        // 1.05 times bare hyper.
-        assert!(picture.contains(r#"<path class="w" d="M410.0 "#), "{picture}");
+        let wanted = format!(r#"<path class="w" d="M{:.1} "#, NAMES as f64 + 5.0 * 1.05 * pixels);
+        assert!(picture.contains(&wanted), "1.05 times bare hyper, {wanted}: {picture}");
         assert_eq!(picture.matches("class=\"w\"").count(), 1);
     }
 
