@@ -74,7 +74,11 @@ impl Group {
             Wanted::Times(bound, of) => (paired(&row.samples, self.samples(of), |own, other| own / other), *bound),
             Wanted::Above(bound, of) => (paired(&row.samples, self.samples(of), |own, other| own - other), *bound),
         };
-        Some(Judgement::of(&figures, at_most))
+        let judgement = Judgement::of(&figures, at_most);
+        let alike = matches!(wanted, Wanted::Times(times, of) if *times >= 1.0
+            && Ratio::of(&row.samples, self.samples(of)) == Ratio::NoDifference);
+        // Where no difference is seen, none is too large.
+        Some(if alike && judgement == Judgement::Missed { Judgement::WithinTheSpread } else { judgement })
     }
 
     /// The bound in words.
@@ -167,6 +171,14 @@ mod tests {
         let ours = |group: &Group| group.judgement(&group.rows[1]);
         assert_eq!((ours(&group), group.judgement(&group.rows[2])), (Some(Judgement::Kept), None));
         assert_eq!(group.bound().as_deref(), Some("at most 1.05 x bare hyper"));
+        // A little more in each round, and far more in one: no difference is seen, and none can be too large.
+        group.rows[1].samples = vec![5.4, 5.5, 9.0];
+        group.wanted = Some(Wanted::Times(1.05, "bare hyper".to_owned()));
+        assert_eq!(
+            (group.ratio(&group.rows[1]), ours(&group)),
+            (Some(Ratio::NoDifference), Some(Judgement::WithinTheSpread))
+        );
+        group.rows[1].samples = vec![5.0, 5.2, 4.8, 5.1, 5.0];
         group.wanted = Some(Wanted::Times(0.5, "other".to_owned()));
         assert_eq!(ours(&group), Some(Judgement::Missed));
         group.wanted = Some(Wanted::AtMost(5.0));
