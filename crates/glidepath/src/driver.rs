@@ -19,11 +19,11 @@ use crate::drain::Drain;
 use crate::error::{Error, Result};
 use crate::handover::{self, Handover};
 use crate::hooks::Hooks;
-use crate::last_resort::LastResort;
+use crate::last_resort::{LastResort, Vigil};
 use crate::listener::Acceptor;
 use crate::os;
 use crate::phase::{Cause, Command, Core, Ending, Event, Left, Moment, Phase};
-use crate::plan::{LAST_RESORT_MARGIN, OVERSLEPT, PROCESS_MARGIN, Plan};
+use crate::plan::{LAST_RESORT_MARGIN, PROCESS_MARGIN, Plan};
 use crate::readiness::Readiness;
 use crate::report::{self, EXIT_CLEAN, EXIT_CUT, EXIT_FAILED, EXIT_SIGNAL_BASE, Outcome, Report, Snapshot};
 use crate::signal::{self, Heard, Signals, Waker};
@@ -402,14 +402,19 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
     if let Err(error) = signals.unblock() {
         tracing::warn!(%error, "cannot unblock signals; those that the process was started with blocked are not heard");
     }
-    let mut second_chance = None;
+    let mut vigil = Vigil::new(PROCESS_MARGIN);
     let mut sweep_at = Instant::now();
     let mut trims_at = sweep_at;
     loop {
-        let ends_at = shared.process_ends_at().map(|at| second_chance.unwrap_or(at));
+        let now = Instant::now();
+        let looks_at = match shared.process_ends_at().map(|at| vigil.look(at, now)) {
+            Some(None) => end_process(shared),
+            Some(looks_at) => looks_at,
+            None => None,
+        };
         let sweeps = (Phase::Serving..Phase::Ended).contains(&shared.phase());
-        let wakes_at = ends_at.into_iter().chain(sweeps.then_some(sweep_at)).min();
-        let limit = wakes_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let wakes_at = looks_at.into_iter().chain(sweeps.then_some(sweep_at)).min();
+        let limit = wakes_at.map(|at| at.saturating_duration_since(now));
         match signals.wait(limit, || shared.restart.is_on()) {
             Heard::Restart => {
                 if let Err(error) = shared.ask_for_restart() {
@@ -435,13 +440,6 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
             }
             shared.sweep_due.store(true, Ordering::Relaxed);
             shared.changed.notify_one();
-        }
-        let Some(at) = shared.process_ends_at().map(|at| second_chance.unwrap_or(at)) else { continue };
-        if now >= at + OVERSLEPT && second_chance.is_none() {
-            // The whole process was stopped past its deadline (SIG-8): the runtime gets its turn first.
-            second_chance = Some(now + PROCESS_MARGIN);
-        } else if now >= at {
-            end_process(shared);
         }
     }
 }
