@@ -26,7 +26,7 @@ use crate::phase::{Cause, Command, Core, Ending, Event, Left, Moment, Phase};
 use crate::plan::{LAST_RESORT_MARGIN, PROCESS_MARGIN, Plan};
 use crate::readiness::Readiness;
 use crate::report::{self, EXIT_CLEAN, EXIT_CUT, EXIT_FAILED, EXIT_SIGNAL_BASE, Outcome, Report, Snapshot};
-use crate::signal::{self, Heard, Signals, Waker};
+use crate::signal::{self, DumpSignal, Heard, Signals, Waker};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::tasks::Tasks;
@@ -65,6 +65,7 @@ pub(crate) struct Shared {
     report: Mutex<Option<Report>>,
     thread: Option<Waker>,
     /// Said by the signal thread.
+    dumps_json: AtomicBool,
     sweep_due: AtomicBool,
     last_resort: LastResort,
 }
@@ -110,6 +111,7 @@ impl Shared {
             on_report: Mutex::default(),
             report: Mutex::default(),
             thread,
+            dumps_json: AtomicBool::new(false),
             sweep_due: AtomicBool::new(false),
             last_resort: LastResort::default(),
         })
@@ -227,13 +229,44 @@ impl Shared {
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         let inner = lock(&self.inner);
-        let (phase, deadline) = (inner.core.phase(), inner.core.deadline());
+        let (phase, cause, stopped) = (inner.core.phase(), inner.core.cause(), inner.stopped);
+        let ends = [inner.core.deadline(), inner.core.work_ends_at(), inner.core.process_ends_at()];
         drop(inner);
         let mut running = self.registry.list();
         running.extend(self.tasks.list());
         running.extend(self.hooks.list());
-        let left = deadline.map(|deadline| deadline.saturating_sub(self.now()));
-        Snapshot { phase, left, connections: self.registry.by_state(), running }
+        let now = self.now();
+        let [left, work_left, process_left] = ends.map(|at| at.map(|at| at.saturating_sub(now)));
+        Snapshot {
+            pid: std::process::id(),
+            phase,
+            cause: cause.map(signal::name),
+            stopped: stopped.map(|stopped| now.saturating_sub(stopped)),
+            left,
+            work_left,
+            process_left,
+            connections: self.registry.by_state(),
+            running,
+            waiting: self.hooks.waiting(),
+        }
+    }
+
+    /// Writes on standard error what is running.
+    fn dump(&self) {
+        let snapshot = self.snapshot();
+        let dump =
+            if self.dumps_json.load(Ordering::Relaxed) { snapshot.to_json() + "\n" } else { snapshot.to_string() };
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), dump.as_bytes());
+    }
+
+    /// Dumps are JSON from now on.
+    pub(crate) fn dump_json(&self) {
+        self.dumps_json.store(true, Ordering::Relaxed);
+    }
+
+    /// Dumps, and goes on, when this signal comes. Without signals there is none.
+    pub(crate) fn dump_on(&self, signal: DumpSignal) -> std::io::Result<()> {
+        self.thread.as_ref().map_or(Ok(()), |thread| thread.dump_on(signal))
     }
 
     /// Writes the report and tells it, once; later calls give the same.
@@ -422,9 +455,9 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
                 }
             }
             Heard::Stop(cause) => shared.dispatch(Event::Step(cause)),
-            Heard::Dump => {
-                let dump = shared.snapshot().to_string();
-                let _ = std::io::Write::write_all(&mut std::io::stderr(), dump.as_bytes());
+            Heard::Dump => shared.dump(),
+            Heard::DumpAndEnd => {
+                shared.dump();
                 shared.restart.end_successor();
                 os::exit_now(signal::EXIT_DUMP);
             }
