@@ -4,21 +4,22 @@
 //! Its connections have a registry of their own. So no probe is work, or in the report, and the stage that tells all others
 //! to leave reaches these only when everything else is over.
 
+mod control;
+
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
-};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tower_service::Service;
 
+use self::control::{Action, Control, Token};
 use crate::connection::{Body, Registry, Stage};
 use crate::driver::Shared;
 use crate::listener::{Acceptor, Listener};
@@ -42,9 +43,6 @@ pub(crate) struct Admin {
     token: Token,
 }
 
-/// What those who may ask for an end or a restart know. Nobody may, unless it is set.
-type Token = Arc<OnceLock<String>>;
-
 impl Admin {
     pub(crate) fn new() -> Self {
         let changed = Arc::new(Notify::new());
@@ -57,7 +55,7 @@ impl Admin {
     }
 
     pub(crate) fn add(&mut self, listener: Listener, shared: &Arc<Shared>) {
-        let control = Control { token: Arc::clone(&self.token), shared: Arc::clone(shared) };
+        let control = Control::new(Arc::clone(&self.token), Arc::clone(shared));
         let probes = Probes { readiness: shared.readiness.clone(), phase: shared.phases() };
         self.acceptors.push(accept(listener, Port { probes, control }, &self.registry));
     }
@@ -172,76 +170,6 @@ fn not_allowed(allowed: &'static str, says: &str) -> Response<String> {
     response
 }
 
-/// What can be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Action {
-    Restart,
-    Drain,
-}
-
-impl Action {
-    fn of(path: &str) -> Option<Self> {
-        match path {
-            "/restart" => Some(Self::Restart),
-            "/drain" => Some(Self::Drain),
-            _ => None,
-        }
-    }
-}
-
-/// What is done for those who know the token.
-#[derive(Clone)]
-struct Control {
-    token: Token,
-    shared: Arc<Shared>,
-}
-
-impl Control {
-    fn is_on(&self) -> bool {
-        self.token.get().is_some()
-    }
-
-    /// Why this request does nothing, if it is so.
-    fn refuses(&self, method: &Method, headers: &HeaderMap) -> Option<Response<String>> {
-        if method != Method::POST {
-            return Some(not_allowed("POST", "POST"));
-        }
-        // A browser says whose page it is that asks, and this port has no pages: it is somebody else's (CSRF, DNS rebinding).
-        if headers.contains_key(ORIGIN) {
-            return Some(plain(StatusCode::FORBIDDEN, "not from a web page"));
-        }
-        let Some(given) = headers.get(AUTHORIZATION) else {
-            let mut response = plain(StatusCode::UNAUTHORIZED, "this needs a token");
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return Some(response);
-        };
-        let is_known = self.token.get().is_some_and(|token| is_bearer(given.as_bytes(), token.as_bytes()));
-        (!is_known).then(|| plain(StatusCode::FORBIDDEN, "not with this token"))
-    }
-
-    async fn perform(self, action: Action) -> Response<String> {
-        tracing::info!(?action, "asked for on the admin port");
-        match action {
-            Action::Drain => {
-                self.shared.begin();
-                plain(StatusCode::ACCEPTED, "draining")
-            }
-            Action::Restart => match self.shared.restart().await {
-                Ok(pid) => plain(StatusCode::OK, format!("process {pid} has taken over")),
-                // It goes on as it was, and may be asked again.
-                Err(error) => plain(StatusCode::CONFLICT, error.to_string()),
-            },
-        }
-    }
-}
-
-/// Whether a header gives this token (RFC 6750). It takes as long for a wrong one, wherever the first wrong byte is.
-fn is_bearer(given: &[u8], token: &[u8]) -> bool {
-    let Some((scheme, given)) = given.split_at_checked("Bearer ".len()) else { return false };
-    let differs = given.iter().zip(token).fold(0, |differs, (a, b)| differs | (a ^ b));
-    scheme.eq_ignore_ascii_case(b"Bearer ") && given.len() == token.len() && differs == 0
-}
-
 /// Who asks whether the service is well.
 #[derive(Debug, Clone)]
 struct Probes {
@@ -313,18 +241,6 @@ mod tests {
             ending.readiness.stop();
             assert_eq!(get(&ending, "/readyz"), (503, phase.to_string()));
             assert_eq!(get(&ending, "/livez"), (200, "ok".into()));
-        }
-    }
-
-    #[test]
-    fn ho_5_a_token_is_known_whole_or_not_at_all() {
-        for known in ["Bearer secret", "bearer secret"] {
-            assert!(is_bearer(known.as_bytes(), b"secret"), "{known}");
-        }
-        for not in
-            ["", "secret", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Bearer  secret", "Basic secret"]
-        {
-            assert!(!is_bearer(not.as_bytes(), b"secret"), "{not}");
         }
     }
 }
