@@ -45,12 +45,17 @@ impl Control {
     }
 
     /// Why this request does nothing, if it is so.
-    pub(super) fn refuses(&self, method: &Method, headers: &HeaderMap) -> Option<Response<String>> {
+    pub(super) fn refuses(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        from_own_page: bool,
+    ) -> Option<Response<String>> {
         if method != Method::POST {
             return Some(not_allowed("POST", "POST"));
         }
-        // A browser says whose page it is that asks, and this port has no pages: it is somebody else's (CSRF, DNS rebinding).
-        if headers.contains_key(ORIGIN) {
+        // A browser says whose page it is that asks: if not this port's own, somebody else's (CSRF, DNS rebinding).
+        if headers.contains_key(ORIGIN) && !from_own_page {
             return Some(plain(StatusCode::FORBIDDEN, "not from a web page"));
         }
         let Some(given) = headers.get(AUTHORIZATION) else {
