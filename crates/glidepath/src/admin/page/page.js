@@ -341,8 +341,10 @@ function showLives() {
   );
 }
 
+/** The last few words, so that an answer does not wipe out a change of phase. */
 function say(text) {
-  write("said", `${clock(Date.now())} ${text}`);
+  $("said").append(make("p", `${clock(Date.now())} ${text}`));
+  while ($("said").children.length > 3) $("said").firstElementChild.remove();
 }
 
 // --- what is asked for ---
