@@ -362,4 +362,22 @@ mod tests {
             assert_eq!(get(&ending, "/livez"), (200, "ok".into()));
         }
     }
+
+    /// The control first: without a watcher nobody is waited for.
+    #[cfg(all(feature = "admin", not(shuttle)))]
+    #[tokio::test(start_paused = true)]
+    async fn see_9_a_watcher_that_takes_nothing_is_waited_for_by_a_bound() {
+        for watched in [false, true] {
+            let mut admin = Admin::new();
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            admin.add(listener.into(), &Shared::new(None));
+            let stuck = watched.then(|| admin.feed.as_ref().map(|feed| feed.watch()));
+            let begun = tokio::time::Instant::now();
+            admin.close().await;
+            let took = begun.elapsed();
+            assert_eq!(took >= LAST_EVENT, watched, "{took:?}");
+            assert!(took < SEALED_WITHIN + LAST_EVENT + GOODBYE + Duration::from_millis(3), "{took:?}");
+            drop(stuck);
+        }
+    }
 }

@@ -172,9 +172,10 @@ pub(super) fn random() -> Result<String, getrandom::Error> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
+    use crate::driver::Shared;
 
     fn request(headers: &[(&str, &str)]) -> Request<()> {
         let mut request = Request::builder().uri("/events");
@@ -215,20 +216,39 @@ mod tests {
         ] {
             assert!(knows(known), "{known}");
         }
-        for unknown in [
-            "",
-            "evil.example",
-            "127.0.0.1.evil.example",
-            "localhost.evil.example",
-            "evil@127.0.0.1",
-            "127.0.0.1:x",
-            "[::1",
-            "1",
-        ] {
+        for unknown in
+            ["", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "evil@127.0.0.1", "[::1", "1"]
+        {
             assert!(!knows(unknown), "{unknown}");
         }
         assert!(host(&request(&[])).is_none(), "no host");
         assert!(host(&request(&[("host", "127.0.0.1"), ("host", "127.0.0.1")])).is_none(), "two of them");
+    }
+
+    #[tokio::test]
+    async fn see_6_others_are_told_which_setting_lets_them_in() {
+        let doors = Arc::new(Mutex::new(Doors { is_open: true, ..Doors::default() }));
+        let feed = Feed::new(Shared::new(None));
+        let page = Page { doors: Arc::clone(&doors), feed, way: Way { over_ip: true, over_tls: false } };
+        let ask = |peer: &str, headers: &[(&str, &str)]| {
+            let mut request = request(headers);
+            let peer: SocketAddr = peer.parse().unwrap();
+            request.extensions_mut().insert(PeerAddr(peer));
+            (page.answer(&request).map(|answer| answer.status().as_u16()), page.sent(&request))
+        };
+        let by_address = [("host", "192.0.2.9:4001")];
+        assert_eq!(ask("127.0.0.1:1", &by_address), (Some(200), true));
+        assert_eq!(ask("192.0.2.1:1", &by_address), (Some(403), false));
+        let refused = page.refuses(&request(&by_address)).expect("nobody is known to be near");
+        assert!(refused.body().contains("Server::admin_page_from_anywhere"), "{}", refused.body());
+        lock(&doors).from_anywhere = true;
+        assert_eq!(ask("192.0.2.1:1", &by_address), (Some(200), true));
+        let by_name = [("host", "admin.example"), ("origin", "http://admin.example")];
+        assert_eq!(ask("192.0.2.1:1", &by_name), (Some(403), false));
+        lock(&doors).hosts.push("admin.example".into());
+        assert_eq!(ask("192.0.2.1:1", &by_name), (Some(200), true));
+        lock(&doors).is_open = false;
+        assert_eq!(ask("127.0.0.1:1", &by_address), (None, false));
     }
 
     #[test]

@@ -273,7 +273,7 @@ fn see_9_who_watches_holds_up_no_end() {
     assert_eq!(exit.report()["connections"]["accepted"], PROBE, "{}", exit.report());
 }
 
-/// The control: an event stream of the app, where those are not ended early, is work.
+/// The control: what is under way on the public port does.
 #[test]
 fn see_9_an_answer_that_goes_on_on_the_public_port_holds_the_end() {
     let (server, _) = with_page(Start::target());

@@ -43,6 +43,9 @@ const count = (n, [one, many]) => `${n} ${n === 1 ? one : many}`;
 const counts = (of) => list(Object.keys(KINDS).filter((kind) => of[kind] > 0).map((kind) => count(of[kind], KINDS[kind])));
 const states = (of) => STATES.filter((state) => of[state] > 0).map((state) => `${of[state]} ${state}`);
 const open = (of) => Object.values(of).reduce((sum, n) => sum + n, 0);
+/** Who asked for the end, as the subject of a sentence. */
+const asker = (cause, successor) =>
+  ({ handle: "the program or this port", restart: successor ? `process ${successor}, which has taken over,` : "a restart" })[cause] ?? cause;
 const phaseName = (phase) => phase.replace("_", " ");
 const asSentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
@@ -50,9 +53,9 @@ const asSentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 function story(frame) {
   const { phase, running, connections } = frame;
   const held = counts(frame.counts);
-  const oldest = running[0] && `${running.length > 1 ? "The oldest" : "It is"}: ${running[0].name}, for ${span(running[0].age_ms)}.`;
+  const oldest = running[0] && `${running.length > 1 ? "The oldest is" : "It is"} ${running[0].name}, for ${span(running[0].age_ms)}.`;
   const notReady = frame.not_ready.length > 0 ? `not ready: it waits for ${list(frame.not_ready)}` : "";
-  const cause = frame.cause ? `${frame.cause}, ${span(frame.stopped_ms)} ago. ` : "";
+  const cause = frame.cause ? `${asSentence(asker(frame.cause, frame.successor))} asked for the end ${span(frame.stopped_ms)} ago. ` : "";
   switch (phase) {
     case "armed":
       return ["Starting", notReady && asSentence(`${notReady}.`)];
@@ -277,7 +280,7 @@ function howItEnded({ report, more_cut }) {
   const next = report.successor ? ` Process ${report.successor} has taken over.` : "";
   return [
     `Ended: ${OUTCOMES[report.outcome] ?? report.outcome}`,
-    `${cut}${heldBy}Exit code ${report.exit_code}, ${span(report.took_ms)} after ${report.cause}.${next}`,
+    `${cut}${heldBy}Exit code ${report.exit_code}, ${span(report.took_ms)} after ${asker(report.cause)} asked for it.${next}`,
   ];
 }
 
@@ -290,7 +293,8 @@ function reportView({ report, more_cut }) {
   const fact = (name, value) => value && facts.append(make("dt", name), make("dd", value));
   const { connections: c, requests: r, tasks: t, hooks: h } = report;
   fact("exit code", `${report.exit_code}`);
-  fact("asked by", `${report.cause}, ${span(report.took_ms)} of ${span(report.grace_ms)}`);
+  fact("asked by", asker(report.cause));
+  fact("took", `${span(report.took_ms)} of ${span(report.grace_ms)}`);
   fact("next", report.successor && `process ${report.successor} has taken over`);
   fact("connections", parts(c, [["accepted", "accepted"], ["finished", "finished"], ["at_rest", "closed at rest"], ["upgraded", "upgraded"], ["failed", "failed"], ["cut", "cut"], ["unknown", "unknown"]]) || "none");
   fact("requests", parts(r, [["answered", "answered"], ["answered_late", "of them after the stop"], ["abandoned", "abandoned"], ["panicked", "panicked"], ["cut", "cut"]]) || "none");
