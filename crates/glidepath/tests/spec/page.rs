@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::browser::Browser;
@@ -17,11 +18,20 @@ fn with_page(start: Start) -> (Process, SocketAddr) {
 }
 
 /// One request at the admin port, with its own host unless the headers have another.
-fn ask(admin: SocketAddr, method: &str, path: &str, headers: &str) -> http1::Response {
+fn asked(admin: SocketAddr, method: &str, path: &str, headers: &str) -> Client {
     let host = if headers.contains("host: ") { String::new() } else { format!("host: {admin}\r\n") };
     let mut client = Client::connect(admin);
     client.send(format!("{method} {path} HTTP/1.1\r\n{host}{headers}content-length: 0\r\n\r\n"));
-    client.response()
+    client
+}
+
+fn ask(admin: SocketAddr, method: &str, path: &str, headers: &str) -> http1::Response {
+    asked(admin, method, path, headers).response()
+}
+
+/// The head alone: what follows may have no end.
+fn events_head(admin: SocketAddr, headers: &str) -> http1::Response {
+    asked(admin, "GET", "/events", headers).head()
 }
 
 /// Somebody who watches: the events, as they come.
@@ -38,8 +48,7 @@ struct Event {
 
 impl Watcher {
     fn open(admin: SocketAddr) -> Self {
-        let mut client = Client::connect(admin);
-        client.send(format!("GET /events HTTP/1.1\r\nhost: {admin}\r\n\r\n"));
+        let mut client = asked(admin, "GET", "/events", "");
         let head = client.head();
         assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
         Self { client, text: String::new() }
@@ -123,7 +132,7 @@ fn see_6_the_page_is_off_unless_set() {
     let server = Start::target().set("ADMIN_PORT", 0).start();
     let admin = server.admin();
     for path in ["/", "/events", "/drain"] {
-        assert_eq!(ask(admin, "GET", path, "").status, 404, "{path}");
+        assert_eq!(asked(admin, "GET", path, "").head().status, 404, "{path}");
     }
     assert!(!server.end().stderr.contains("admin page"));
 }
@@ -145,15 +154,13 @@ fn see_6_by_which_name_and_from_which_page_it_is_asked_for() {
     assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
     assert_eq!(ask(admin, "GET", "/", "host: localhost:1\r\n").status, 200);
     for headers in ["host: evil.example\r\n", "origin: http://evil.example\r\n", "origin: null\r\n"] {
-        for path in ["/", "/events"] {
-            let refused = ask(admin, "GET", path, headers);
-            assert_eq!(refused.status, 403, "{path} {headers}");
-            assert_eq!(refused.header("access-control-allow-origin"), None);
+        for refused in [ask(admin, "GET", "/", headers), events_head(admin, headers)] {
+            assert_eq!((refused.status, refused.header("access-control-allow-origin")), (403, None), "{headers}");
         }
     }
     let says = ask(admin, "GET", "/", "host: evil.example\r\n");
     assert!(says.text().contains("Server::admin_page_host"), "{}", says.text());
-    assert_eq!(ask(admin, "GET", "/events", "sec-fetch-site: cross-site\r\n").status, 403);
+    assert_eq!(events_head(admin, "sec-fetch-site: cross-site\r\n").status, 403);
     assert_eq!(ask(admin, "POST", "/", "").header("allow"), Some("GET, HEAD"));
     assert_eq!(ask(admin, "POST", "/events", "").header("allow"), Some("GET"));
     // A probe comes by whatever name it likes.
@@ -290,15 +297,11 @@ fn see_9_an_answer_that_goes_on_on_the_public_port_holds_the_end() {
 fn see_9_so_many_watch_and_no_more() {
     let (server, admin) = with_page(Start::target());
     let mut watchers: Vec<_> = (0..32).map(|_| Watcher::open(admin)).collect();
-    let refused = ask(admin, "GET", "/events", "");
-    refused.assert_is(503, "32 watch already");
+    assert_eq!(events_head(admin, "").status, 503);
+    ask(admin, "GET", "/events", "").assert_is(503, "32 watch already");
     assert_eq!(ask(admin, "GET", "/", "").status, 200);
     watchers.pop();
-    wait_until("its place is free", || {
-        let mut client = Client::connect(admin);
-        client.send(format!("GET /events HTTP/1.1\r\nhost: {admin}\r\n\r\n"));
-        client.head().status == 200
-    });
+    wait_until("its place is free", || events_head(admin, "").status == 200);
     server.end().assert_code(0);
 }
 
@@ -344,8 +347,18 @@ fn see_10_in_a_browser_a_drain_is_asked_for_seen_and_survived() {
     assert!(seen["seen"]["process"].as_str().is_some_and(|process| process.contains(&pid)), "{seen:#}");
     assert_eq!(seen["seen"]["folded"], serde_json::json!([true]), "{seen:#}");
     browser.until("audit");
+
+    // The control: one that is killed tells nothing, and the page does not say that it ended well.
+    next.signal(Signal::KILL);
+    browser.until("lost");
+    browser.until("audit");
+    next.exit();
+    let last = Start::target().on(port).set("ADMIN_PORT", admin.port()).set("ADMIN_PAGE", 1).start();
+    let seen = browser.until("again");
+    let killed = seen["seen"]["processes"][1].as_str().unwrap_or_default();
+    assert!(killed.contains(&pid) && killed.contains("without a report"), "{seen:#}");
     drop(browser);
-    next.end();
+    last.end();
 }
 
 /// The same with a restart in place; and what the deadline cuts is named.
