@@ -311,7 +311,7 @@ fn in_a_browser(admin: SocketAddr) -> Option<Browser> {
 
 /// Two sizes, light and dark: it loads, updates, drains by the keyboard alone, says how it ended, and comes back.
 #[test]
-fn see_10_in_a_browser_a_drain_is_asked_for_seen_and_survived() {
+fn see_11_in_a_browser_a_drain_is_asked_for_seen_and_survived() {
     let (server, admin) = with_page(Start::target().set("ADMIN_TOKEN", TOKEN));
     let port = server.address().port();
     let Some(mut browser) = in_a_browser(admin) else { return };
@@ -363,7 +363,7 @@ fn see_10_in_a_browser_a_drain_is_asked_for_seen_and_survived() {
 
 /// The same with a restart in place; and what the deadline cuts is named.
 #[test]
-fn see_10_in_a_browser_a_restart_is_asked_for_and_what_was_cut_is_named() {
+fn see_11_in_a_browser_a_restart_is_asked_for_and_what_was_cut_is_named() {
     let (server, admin) = with_page(Start::target().set("ADMIN_TOKEN", TOKEN).set("RESTART", 1).set("GRACE", 3));
     let Some(mut browser) = in_a_browser(admin) else { return };
     browser.until("serving");
