@@ -14,7 +14,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::admin::Admin;
 use crate::connection::{Registry, Stage};
-use crate::display::Display;
+use crate::display::{Log, Scene, View};
 use crate::drain::Drain;
 use crate::error::{Error, Result};
 use crate::handover::{self, Handover};
@@ -44,6 +44,9 @@ const SWEEP: Duration = Duration::from_millis(500);
 /// Of the time, giving memory back takes one part of so many: it may hold up whoever allocates.
 const TRIM_SHARE: u32 = 1000;
 
+/// [`drive`] is woken by every sweep. When it has not come round for so long, the runtime has not run.
+const SILENT: Duration = SWEEP.saturating_mul(3);
+
 type OnReport = Box<dyn FnOnce(&Report) + Send>;
 
 /// What all handles of one lifecycle share.
@@ -66,6 +69,9 @@ pub(crate) struct Shared {
     thread: Option<Waker>,
     /// Said by the signal thread.
     sweep_due: AtomicBool,
+    /// How often [`drive`] has gone round: where that stays the same, the runtime does not run.
+    rounds: AtomicUsize,
+    view: View,
     last_resort: LastResort,
 }
 
@@ -111,6 +117,8 @@ impl Shared {
             report: Mutex::default(),
             thread,
             sweep_due: AtomicBool::new(false),
+            rounds: AtomicUsize::new(0),
+            view: View::default(),
             last_resort: LastResort::default(),
         })
     }
@@ -189,6 +197,10 @@ impl Shared {
         drop(never_began);
         if phase != before {
             self.show(phase);
+            // Where there is no thread for signals, no Ctrl-C comes here.
+            if phase >= Phase::LameDuck && self.thread.is_some() {
+                self.view.claim();
+            }
             let cause = cause.map(signal::name);
             tracing::info!(%phase, cause, "lifecycle");
         }
@@ -234,6 +246,23 @@ impl Shared {
         running.extend(self.hooks.list());
         let left = deadline.map(|deadline| deadline.saturating_sub(self.now()));
         Snapshot { phase, left, connections: self.registry.by_state(), running }
+    }
+
+    /// What a person at the terminal is to see.
+    fn scene(&self, rounds: &mut Rounds) -> Scene {
+        let inner = lock(&self.inner);
+        let (of, further, grace) = (inner.core.time_given(), inner.core.further(), inner.core.plan().grace);
+        drop(inner);
+        Scene {
+            snapshot: self.snapshot(),
+            of,
+            grace,
+            further,
+            listeners: self.listeners.load(Ordering::Acquire),
+            hooks: self.hooks.left(),
+            serves: self.serves.load(Ordering::Acquire),
+            silent: rounds.stay_for(self.rounds.load(Ordering::Relaxed)),
+        }
     }
 
     /// Writes the report and tells it, once; later calls give the same.
@@ -298,6 +327,26 @@ impl Shared {
     }
 }
 
+/// Looks whether the rounds of [`drive`] go on.
+#[derive(Default)]
+struct Rounds {
+    seen: Option<(usize, Instant)>,
+}
+
+impl Rounds {
+    /// How long there was no other than this one, if that is worth a word.
+    fn stay_for(&mut self, rounds: usize) -> Option<Duration> {
+        let now = Instant::now();
+        match self.seen {
+            Some((seen, since)) if seen == rounds => Some(now - since).filter(|silent| *silent >= SILENT),
+            _ => {
+                self.seen = Some((rounds, now));
+                None
+            }
+        }
+    }
+}
+
 /// The exit code of a forced end.
 fn exit_code(ending: Ending) -> Option<u8> {
     let Ending::Forced(by) = ending else { return None };
@@ -309,7 +358,7 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
     shared.listeners.store(acceptors.len(), Ordering::Release);
     let mut hooks: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
     let mut failed = None;
-    let mut display = Display::new();
+    let mut log = Log::default();
     let mut sweep = shared.thread.is_none().then(|| {
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -331,7 +380,7 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
                 }
                 Command::AbortHooks => hooks = None,
                 Command::Finish => {
-                    display.clear();
+                    shared.view.end();
                     hand_on.finish(shared);
                     let report = shared.finish(None);
                     admin.close().await;
@@ -364,8 +413,13 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
             }
             () = ended(&mut hooks), if hooks.is_some() => hooks = None,
             () = tick(&mut sweep), if sweep.is_some() => shared.sweep_due.store(true, Ordering::Relaxed),
-            () = display.due(), if shared.phase() >= Phase::LameDuck => display.show(&shared.snapshot()),
+            () = log.due(), if shared.phase() >= Phase::LameDuck => {
+                if !shared.view.is_seen() {
+                    log.tell(&shared.snapshot());
+                }
+            }
         }
+        shared.rounds.fetch_add(1, Ordering::Relaxed);
         if shared.sweep_due.swap(false, Ordering::Relaxed) {
             shared.registry.sweep();
             admin.sweep();
@@ -398,7 +452,7 @@ async fn ended(hooks: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
 /// The signal thread: hears, and ends the process when nobody else does. Never returns.
 ///
 /// It is the clock of the sweep, too: a timer in the runtime would make every one of its waits read the time.
-pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
+pub(crate) fn stand_by(shared: &Arc<Shared>, mut signals: Signals) -> ! {
     if let Err(error) = signals.unblock() {
         tracing::warn!(%error, "cannot unblock signals; those that the process was started with blocked are not heard");
     }
@@ -419,11 +473,16 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
             Heard::Stop(cause) => shared.dispatch(Event::Step(cause)),
             Heard::Dump => {
                 let dump = shared.snapshot().to_string();
+                shared.view.end();
                 let _ = std::io::Write::write_all(&mut std::io::stderr(), dump.as_bytes());
                 shared.restart.end_successor();
                 os::exit_now(signal::EXIT_DUMP);
             }
             Heard::Nothing => {}
+        }
+        if shared.phase() >= Phase::LameDuck {
+            let (seen, mut rounds) = (Arc::clone(shared), Rounds::default());
+            shared.view.begin(move || seen.scene(&mut rounds));
         }
         let now = Instant::now();
         if sweeps && now >= sweep_at {
@@ -448,6 +507,7 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
 
 /// The forced end. The runtime was given its time: something blocks it, or `main` does not return.
 fn end_process(shared: &Shared) -> ! {
+    shared.view.end();
     let written = lock(&shared.report).clone();
     let report = match written {
         Some(mut report) => {

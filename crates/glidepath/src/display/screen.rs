@@ -1,0 +1,215 @@
+//! The one place that writes to the terminal.
+//!
+//! Between two writes the cursor rests on the empty line above the view. So what others write (a program's plain standard
+//! error, the `^C` that a terminal shows) lands there and not behind the view's last line, and the next redraw begins where
+//! they have left the cursor. A redraw is one write.
+//!
+//! The end never waits for the lock: [`take_away`] gives up after a moment.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::thread::park_timeout;
+use std::time::Duration;
+
+use super::frame::Size;
+use crate::sync::lock;
+
+/// Whoever holds the lock writes to a terminal. That it takes longer means that it does not take what is written.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// The number of the view that the terminal belongs to, or zero.
+static OWNER: AtomicUsize = AtomicUsize::new(0);
+
+static SCREEN: Mutex<Screen> = Mutex::new(Screen { ours: false, frame: Vec::new() });
+
+struct Screen {
+    /// The cursor rests on a line that nothing else is on.
+    ours: bool,
+    /// What draws the view, and leaves the cursor above it.
+    frame: Vec<u8>,
+}
+
+/// Takes the terminal for a view. `None`: another has it.
+pub(super) fn claim() -> Option<usize> {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    OWNER.compare_exchange(0, number, Ordering::AcqRel, Ordering::Relaxed).is_ok().then_some(number)
+}
+
+/// Draws the view, in the place of the one before. Whether it can be seen.
+pub(super) fn draw(number: usize, lines: impl FnOnce(Size) -> Vec<String>) -> bool {
+    let Some(size) = size() else {
+        // Another program has the terminal now, and may have written anything.
+        lock(&SCREEN).ours = false;
+        return false;
+    };
+    let frame = drawing(&lines(size));
+    let mut screen = lock(&SCREEN);
+    if OWNER.load(Ordering::Acquire) != number {
+        return false;
+    }
+    if screen.ours && screen.frame == frame {
+        return true;
+    }
+    let mut bytes = screen.fresh_line(size);
+    bytes.extend(&frame);
+    screen.frame = frame;
+    io::stderr().write_all(&bytes).is_ok()
+}
+
+/// Takes the view away, and leaves the cursor where it was.
+pub(super) fn take_away(number: usize) {
+    if OWNER.compare_exchange(number, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        return;
+    }
+    if let Some(mut screen) = lock_soon() {
+        screen.erase();
+    }
+}
+
+fn lock_soon() -> Option<MutexGuard<'static, Screen>> {
+    const STEP: Duration = Duration::from_millis(1);
+    for _ in 0..PATIENCE.as_millis() {
+        match SCREEN.try_lock() {
+            Ok(screen) => return Some(screen),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => park_timeout(STEP),
+        }
+    }
+    None
+}
+
+impl Screen {
+    /// To the beginning of a line that is empty, unless it is there already. Spaces as wide as the terminal tell: from the
+    /// first column they stay on the line, from any other they reach the next one.
+    fn fresh_line(&mut self, size: Size) -> Vec<u8> {
+        if std::mem::replace(&mut self.ours, true) {
+            return Vec::new();
+        }
+        let mut bytes = vec![b' '; size.width];
+        bytes.extend(b"\r\x1b[J");
+        bytes
+    }
+
+    fn erase(&mut self) {
+        self.frame.clear();
+        if std::mem::take(&mut self.ours) && size().is_some() {
+            let _ = io::stderr().write_all(b"\r\x1b[J");
+        }
+    }
+
+    /// Writes whole lines above the view.
+    fn put(&mut self, lines: &[u8]) -> io::Result<()> {
+        if OWNER.load(Ordering::Acquire) == 0 {
+            // Should it not have been possible to take it away.
+            self.erase();
+            return io::stderr().write_all(lines);
+        }
+        let Some(size) = size() else { return io::stderr().write_all(lines) };
+        let mut bytes = self.fresh_line(size);
+        bytes.extend(b"\r\x1b[J");
+        bytes.extend(lines);
+        bytes.extend(&self.frame);
+        io::stderr().write_all(&bytes)
+    }
+}
+
+/// What draws the lines from where the cursor is, and goes back there. No line wraps: the terminal may have become
+/// narrower since it was asked.
+fn drawing(lines: &[String]) -> Vec<u8> {
+    let mut bytes = b"\r\x1b[?7l".to_vec();
+    bytes.extend(lines.join("\x1b[K\r\n").as_bytes());
+    bytes.extend(b"\x1b[J\r\x1b[?7h");
+    if lines.len() > 1 {
+        bytes.extend(format!("\x1b[{}A", lines.len() - 1).as_bytes());
+    }
+    bytes
+}
+
+/// How large the terminal is now. `None`: it is not ours to write to, because this program runs in the background of a
+/// shell, or there is none.
+#[cfg(unix)]
+fn size() -> Option<Size> {
+    use rustix::termios::{tcgetpgrp, tcgetwinsize};
+
+    let terminal = io::stderr();
+    // An error: it is no terminal that controls us, and so has no background.
+    if tcgetpgrp(&terminal).is_ok_and(|foreground| foreground != rustix::process::getpgrp()) {
+        return None;
+    }
+    let size = tcgetwinsize(&terminal).ok()?;
+    // A serial line does not know.
+    let known = |figure: u16, usual| if figure == 0 { usual } else { usize::from(figure) };
+    Some(Size { width: known(size.ws_col, 80), height: known(size.ws_row, 24) })
+}
+
+#[cfg(not(unix))]
+fn size() -> Option<Size> {
+    None
+}
+
+/// Standard error, for a log that is to stand above what the library shows at an end, unbroken.
+///
+/// What is written comes out in whole lines, each by one write; what is left without an end when it is dropped or flushed,
+/// then. Made by [`stderr`].
+#[derive(Debug, Default)]
+pub struct Stderr {
+    /// A line that has no end yet.
+    begun: Vec<u8>,
+}
+
+/// Standard error, in the place of [`std::io::stderr`], for the program's log.
+///
+/// On a terminal an end shows what is still running in lines that are redrawn in place. A log that is written by this
+/// comes above them, line by line. At any other time, and where there is no terminal, it is plain standard error.
+///
+/// ```no_run
+/// tracing_subscriber::fmt().with_writer(glidepath::stderr).init();
+/// ```
+///
+/// What is written past it (`eprintln!`, a panic's message) stays whole, too, if it ends with a line end: it comes above what is shown, which is
+/// drawn anew below it within a second. Of several such lines in one moment, all but the first may have a rest of what was
+/// shown behind them, to the right. A line that has no end yet is overwritten.
+pub fn stderr() -> Stderr {
+    Stderr::default()
+}
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') {
+            let (lines, rest) = bytes.split_at(end + 1);
+            if self.begun.is_empty() {
+                lock(&SCREEN).put(lines)?;
+            } else {
+                self.begun.extend(lines);
+                lock(&SCREEN).put(&std::mem::take(&mut self.begun))?;
+            }
+            self.begun.extend(rest);
+        } else {
+            self.begun.extend(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.begun.is_empty() {
+            return Ok(());
+        }
+        let mut line = std::mem::take(&mut self.begun);
+        if OWNER.load(Ordering::Acquire) != 0 {
+            line.push(b'\n');
+        }
+        lock(&SCREEN).put(&line)
+    }
+}
+
+impl Drop for Stderr {
+    fn drop(&mut self) {
+        // Nobody is left to be told.
+        let _gone = self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests;
