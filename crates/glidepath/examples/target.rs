@@ -172,6 +172,7 @@ fn app(tasks: Tasks) -> Router {
         .route("/block", get(block_a_while))
         .route("/stream", get(stream_chunks))
         .route("/sse", get(events))
+        .route("/log", get(log_lines))
         .route("/echo", post(count_body))
         .route("/task", post(start_task))
         .route("/ws", any(echo_messages))
@@ -221,6 +222,21 @@ async fn events() -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
         ticks.tick().await;
         Some((Ok(Event::default().data("x")), ticks))
     }))
+}
+
+#[derive(Deserialize)]
+struct Lines {
+    lines: u64,
+    ms: u64,
+}
+
+/// A line in the log every so often.
+async fn log_lines(Query(Lines { lines, ms }): Query<Lines>) -> &'static str {
+    for n in 0..lines {
+        sleep(Duration::from_millis(ms)).await;
+        tracing::info!("line {n} of {lines}");
+    }
+    "logged"
 }
 
 async fn count_body(body: Body) -> Result<String, StatusCode> {

@@ -65,7 +65,8 @@ fn counts(snapshot: &Snapshot) -> Vec<String> {
         (Kind::Task, "task"),
         (Kind::Hook, "hook"),
     ];
-    let counts = kinds.map(|(kind, name)| (snapshot.running.iter().filter(|running| running.kind == kind).count(), name));
+    let counts =
+        kinds.map(|(kind, name)| (snapshot.running.iter().filter(|running| running.kind == kind).count(), name));
     counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, name)| counted(count, name)).collect()
 }
 

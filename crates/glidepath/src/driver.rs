@@ -6,9 +6,10 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
@@ -44,8 +45,8 @@ const SWEEP: Duration = Duration::from_millis(500);
 /// Of the time, giving memory back takes one part of so many: it may hold up whoever allocates.
 const TRIM_SHARE: u32 = 1000;
 
-/// [`drive`] is woken by every sweep. When it has not come round for so long, the runtime has not run.
-const SILENT: Duration = SWEEP.saturating_mul(3);
+/// When the runtime has not run a task for so long, a person is told.
+const SILENT: Duration = Duration::from_secs(1);
 
 type OnReport = Box<dyn FnOnce(&Report) + Send>;
 
@@ -69,9 +70,9 @@ pub(crate) struct Shared {
     thread: Option<Waker>,
     /// Said by the signal thread.
     sweep_due: AtomicBool,
-    /// How often [`drive`] has gone round: where that stays the same, the runtime does not run.
-    rounds: AtomicUsize,
     view: View,
+    /// The runtime that serves.
+    runtime: OnceLock<Handle>,
     last_resort: LastResort,
 }
 
@@ -117,8 +118,8 @@ impl Shared {
             report: Mutex::default(),
             thread,
             sweep_due: AtomicBool::new(false),
-            rounds: AtomicUsize::new(0),
             view: View::default(),
+            runtime: OnceLock::new(),
             last_resort: LastResort::default(),
         })
     }
@@ -199,7 +200,7 @@ impl Shared {
             self.show(phase);
             // Where there is no thread for signals, no Ctrl-C comes here.
             if phase >= Phase::LameDuck && self.thread.is_some() {
-                self.view.claim();
+                self.view.claim(matches!(cause, Some(Cause::Terminal(_))));
             }
             let cause = cause.map(signal::name);
             tracing::info!(%phase, cause, "lifecycle");
@@ -249,7 +250,7 @@ impl Shared {
     }
 
     /// What a person at the terminal is to see.
-    fn scene(&self, rounds: &mut Rounds) -> Scene {
+    fn scene(&self, pulse: &mut Pulse) -> Scene {
         let inner = lock(&self.inner);
         let (of, further, grace) = (inner.core.time_given(), inner.core.further(), inner.core.plan().grace);
         drop(inner);
@@ -261,7 +262,7 @@ impl Shared {
             listeners: self.listeners.load(Ordering::Acquire),
             hooks: self.hooks.left(),
             serves: self.serves.load(Ordering::Acquire),
-            silent: rounds.stay_for(self.rounds.load(Ordering::Relaxed)),
+            silent: self.runtime.get().and_then(|runtime| pulse.missed_for(runtime)),
         }
     }
 
@@ -327,20 +328,25 @@ impl Shared {
     }
 }
 
-/// Looks whether the rounds of [`drive`] go on.
+/// Looks whether the runtime runs tasks: it is given one, and another when that has run.
 #[derive(Default)]
-struct Rounds {
-    seen: Option<(usize, Instant)>,
+struct Pulse {
+    awaited: Option<(Instant, Arc<AtomicBool>)>,
 }
 
-impl Rounds {
-    /// How long there was no other than this one, if that is worth a word.
-    fn stay_for(&mut self, rounds: usize) -> Option<Duration> {
+impl Pulse {
+    /// For how long it has not, if that is worth a word.
+    fn missed_for(&mut self, runtime: &Handle) -> Option<Duration> {
         let now = Instant::now();
-        match self.seen {
-            Some((seen, since)) if seen == rounds => Some(now - since).filter(|silent| *silent >= SILENT),
+        match &self.awaited {
+            Some((since, beat)) if !beat.load(Ordering::Relaxed) => {
+                Some(now - *since).filter(|missed| *missed >= SILENT)
+            }
             _ => {
-                self.seen = Some((rounds, now));
+                let beat = Arc::new(AtomicBool::new(false));
+                self.awaited = Some((now, Arc::clone(&beat)));
+                #[expect(clippy::disallowed_methods, reason = "it is nothing that an end would wait for")]
+                runtime.spawn(async move { beat.store(true, Ordering::Relaxed) });
                 None
             }
         }
@@ -356,6 +362,7 @@ fn exit_code(ending: Ending) -> Option<u8> {
 /// Takes one service from its first accept to its report.
 pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mut admin: Admin) -> Result<Report> {
     shared.listeners.store(acceptors.len(), Ordering::Release);
+    let _known = shared.runtime.set(Handle::current());
     let mut hooks: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
     let mut failed = None;
     let mut log = Log::default();
@@ -419,7 +426,6 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
                 }
             }
         }
-        shared.rounds.fetch_add(1, Ordering::Relaxed);
         if shared.sweep_due.swap(false, Ordering::Relaxed) {
             shared.registry.sweep();
             admin.sweep();
@@ -481,8 +487,8 @@ pub(crate) fn stand_by(shared: &Arc<Shared>, mut signals: Signals) -> ! {
             Heard::Nothing => {}
         }
         if shared.phase() >= Phase::LameDuck {
-            let (seen, mut rounds) = (Arc::clone(shared), Rounds::default());
-            shared.view.begin(move || seen.scene(&mut rounds));
+            let (seen, mut pulse) = (Arc::clone(shared), Pulse::default());
+            shared.view.begin(move || seen.scene(&mut pulse));
         }
         let now = Instant::now();
         if sweeps && now >= sweep_at {

@@ -120,7 +120,10 @@ fn what(scene: &Scene) -> Line {
         _ if !scene.serves => "waiting for the program, which has not begun to serve".to_owned(),
         Phase::LameDuck => {
             let runs = if running.is_empty() { "nothing" } else { &list };
-            format!("still accepting, so that balancers turn away; running: {runs}; then drains, {} at most", Rounded(scene.grace))
+            format!(
+                "still accepting, so that balancers turn away; running: {runs}; then drains, {} at most",
+                Rounded(scene.grace)
+            )
         }
         Phase::Closing => match scene.hooks.saturating_sub(1) {
             _ if running.is_empty() => "all work has ended".to_owned(),
@@ -271,7 +274,7 @@ impl Line {
 
     /// Cut where the terminal ends, with a mark that says so.
     fn render(&self, width: usize, look: Look) -> String {
-        let mark = if look.unicode { "…" } else { &"..."[..width.min(3)] };
+        let mark = if look.unicode { &"…"[..width.min(1) * 3] } else { &"..."[..width.min(3)] };
         let mut room = if self.width() <= width { width } else { width.saturating_sub(columns(mark)) };
         let mut out = String::new();
         for (style, text) in &self.0 {

@@ -7,7 +7,7 @@
 //! The end never waits for the lock: [`take_away`] gives up after a moment.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::thread::park_timeout;
 use std::time::Duration;
@@ -21,20 +21,27 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// The number of the view that the terminal belongs to, or zero.
 static OWNER: AtomicUsize = AtomicUsize::new(0);
 
+/// A key was pressed which the terminal may have shown, and nothing was written since.
+static KEY: AtomicBool = AtomicBool::new(false);
+
 static SCREEN: Mutex<Screen> = Mutex::new(Screen { ours: false, frame: Vec::new() });
 
 struct Screen {
-    /// The cursor rests on a line that nothing else is on.
+    /// Something of the view may be below the cursor.
     ours: bool,
     /// What draws the view, and leaves the cursor above it.
     frame: Vec<u8>,
 }
 
 /// Takes the terminal for a view. `None`: another has it.
-pub(super) fn claim() -> Option<usize> {
+pub(super) fn claim(by_a_key: bool) -> Option<usize> {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    OWNER.compare_exchange(0, number, Ordering::AcqRel, Ordering::Relaxed).is_ok().then_some(number)
+    let free = OWNER.compare_exchange(0, number, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    if free {
+        KEY.store(by_a_key, Ordering::Release);
+    }
+    free.then_some(number)
 }
 
 /// Draws the view, in the place of the one before. Whether it can be seen.
@@ -52,7 +59,7 @@ pub(super) fn draw(number: usize, lines: impl FnOnce(Size) -> Vec<String>) -> bo
     if screen.ours && screen.frame == frame {
         return true;
     }
-    let mut bytes = screen.fresh_line(size);
+    let mut bytes = if screen.ours { Vec::new() } else { screen.own_line(shows_keys).to_vec() };
     bytes.extend(&frame);
     screen.frame = frame;
     io::stderr().write_all(&bytes).is_ok()
@@ -81,15 +88,10 @@ fn lock_soon() -> Option<MutexGuard<'static, Screen>> {
 }
 
 impl Screen {
-    /// To the beginning of a line that is empty, unless it is there already. Spaces as wide as the terminal tell: from the
-    /// first column they stay on the line, from any other they reach the next one.
-    fn fresh_line(&mut self, size: Size) -> Vec<u8> {
-        if std::mem::replace(&mut self.ours, true) {
-            return Vec::new();
-        }
-        let mut bytes = vec![b' '; size.width];
-        bytes.extend(b"\r\x1b[J");
-        bytes
+    /// To the beginning of a line that nothing stands on.
+    fn own_line(&mut self, shows_keys: impl FnOnce() -> bool) -> &'static [u8] {
+        self.ours = true;
+        if KEY.swap(false, Ordering::AcqRel) && shows_keys() { b"\r\n\x1b[J" } else { b"\r\x1b[J" }
     }
 
     fn erase(&mut self) {
@@ -106,9 +108,10 @@ impl Screen {
             self.erase();
             return io::stderr().write_all(lines);
         }
-        let Some(size) = size() else { return io::stderr().write_all(lines) };
-        let mut bytes = self.fresh_line(size);
-        bytes.extend(b"\r\x1b[J");
+        if size().is_none() {
+            return io::stderr().write_all(lines);
+        }
+        let mut bytes = self.own_line(shows_keys).to_vec();
         bytes.extend(lines);
         bytes.extend(&self.frame);
         io::stderr().write_all(&bytes)
@@ -142,6 +145,19 @@ fn size() -> Option<Size> {
     // A serial line does not know.
     let known = |figure: u16, usual| if figure == 0 { usual } else { usize::from(figure) };
     Some(Size { width: known(size.ws_col, 80), height: known(size.ws_row, 24) })
+}
+
+/// Whether it shows `^C` for that key.
+#[cfg(unix)]
+fn shows_keys() -> bool {
+    use rustix::termios::{LocalModes, tcgetattr};
+
+    tcgetattr(io::stderr()).is_ok_and(|modes| modes.local_modes.contains(LocalModes::ECHO | LocalModes::ECHOCTL))
+}
+
+#[cfg(not(unix))]
+fn shows_keys() -> bool {
+    false
 }
 
 #[cfg(not(unix))]

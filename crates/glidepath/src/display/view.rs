@@ -35,10 +35,10 @@ struct State {
 }
 
 impl View {
-    /// An end has begun: takes the terminal, if there is one that suits. What the log says from now on begins on a line of
-    /// its own, behind the `^C` that the terminal has shown.
-    pub(crate) fn claim(&self) {
-        self.claimed.get_or_init(|| look().and_then(|look| Some((screen::claim()?, look))));
+    /// An end has begun: takes the terminal, if there is one that suits. If it was a key that began it, what the log says from
+    /// now on begins on a line of its own, behind the `^C` that the terminal has shown.
+    pub(crate) fn claim(&self, by_a_key: bool) {
+        self.claimed.get_or_init(|| look().and_then(|look| Some((screen::claim(by_a_key)?, look))));
     }
 
     /// Shows what `scene` gives, until the end.
@@ -87,8 +87,5 @@ fn look() -> Option<Look> {
         return None;
     }
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(variable).unwrap_or_default().to_lowercase();
-    Some(Look {
-        colours: variable("NO_COLOR").is_none(),
-        unicode: locale.contains("utf-8") || locale.contains("utf8"),
-    })
+    Some(Look { colours: variable("NO_COLOR").is_none(), unicode: locale.contains("utf-8") || locale.contains("utf8") })
 }
