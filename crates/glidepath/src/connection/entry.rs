@@ -94,8 +94,8 @@ pub(crate) enum Nudge {
 pub(crate) struct Entry {
     registry: Arc<Registry>,
     key: usize,
-    /// Where requests are to bear it. Boxed, so that it weighs little where they are not.
-    peer: Option<Box<SocketAddr>>,
+    /// Unix sockets have none.
+    peer: Option<SocketAddr>,
     accepted_late: bool,
     state: AtomicU8,
     nudge: AtomicU8,
@@ -107,6 +107,10 @@ pub(crate) struct Entry {
     body_open: AtomicBool,
     /// The last request was HTTP/1.0: the end of its answer may be told by nothing but the end of the connection.
     ends_with_fin: AtomicBool,
+    /// On HTTP/1, of the last request: see [`Request::received`] and [`Request::sent`]. Without a lock, because every request
+    /// comes by here.
+    received: AtomicU64,
+    sent: AtomicU64,
     /// See [`Entry::stay_untold`]. Changes with the registry's `entries` locked, which counts it.
     untold: AtomicBool,
     inner: Mutex<Inner>,
@@ -117,8 +121,8 @@ struct Inner {
     /// The connection's task.
     task: Option<Waker>,
     requests: Slab<Request>,
-    /// The socket, given back when the last user of the connection has dropped it.
-    returned: Option<Stream>,
+    /// The socket, given back when the last user of the connection has dropped it. Boxed, because it is here for a moment only.
+    returned: Option<Box<Stream>>,
     /// Boxed, because most connections never are.
     upgrade: Option<Box<Upgrading>>,
     count: report::Requests,
@@ -146,6 +150,19 @@ struct Request {
     upgraded: bool,
     /// Wakes whoever polls it, where that is not the connection's task (HTTP/2).
     waker: Option<Waker>,
+    /// Which of the connection's requests it is.
+    nth: u64,
+    /// Bytes of its body, on HTTP/2.
+    received: u64,
+    /// Of its answer's, given to hyper.
+    sent: u64,
+}
+
+/// One request of a connection. Bodies may outlive theirs, and places are used again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Key {
+    place: usize,
+    nth: u64,
 }
 
 impl Request {
@@ -154,16 +171,27 @@ impl Request {
         format!("{} {}", self.method, self.path.as_ref().map_or("", PathAndQuery::path))
     }
 
-    fn running(&self, now: u64) -> Running {
+    fn running(&self, now: u64, entry: &Entry) -> Running {
         let kind = if self.upgraded { Kind::Upgraded } else { Kind::Request };
-        Running { kind, name: self.name(), age: Duration::from_millis(now.saturating_sub(self.since)) }
+        let bytes = if entry.state() == State::Http2 {
+            (self.received, self.sent)
+        } else {
+            (entry.received.load(Relaxed), entry.sent.load(Relaxed))
+        };
+        let bytes = Some(bytes).filter(|_| !self.upgraded);
+        Running {
+            peer: entry.peer.map(|peer| peer.to_string()),
+            received: bytes.map(|(received, _)| received),
+            sent: bytes.map(|(_, sent)| sent),
+            ..Running::new(kind, self.name(), Duration::from_millis(now.saturating_sub(self.since)))
+        }
     }
 }
 
 // ===== impl Entry =====
 
 impl Entry {
-    pub(super) fn new(registry: Arc<Registry>, key: usize, peer: Option<Box<SocketAddr>>) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, key: usize, peer: Option<SocketAddr>) -> Self {
         Self {
             key,
             peer,
@@ -175,13 +203,17 @@ impl Entry {
             asked: AtomicU64::new(0),
             body_open: AtomicBool::new(false),
             ends_with_fin: AtomicBool::new(false),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             untold: AtomicBool::new(false),
             inner: Mutex::default(),
         }
     }
 
-    pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        self.peer.as_deref().copied()
+    /// The peer's address, where requests are to bear it.
+    #[inline]
+    pub(super) fn shown_peer(&self) -> Option<SocketAddr> {
+        if self.registry.shows_peers() { self.peer } else { None }
     }
 
     pub(crate) fn registry(&self) -> &Arc<Registry> {
@@ -353,15 +385,15 @@ impl Entry {
     }
 
     /// The answer that is on its way out switches protocols.
-    pub(crate) fn upgrade(&self, key: usize, upgrade: Upgrade) {
+    pub(crate) fn upgrade(&self, key: Key, upgrade: Upgrade) {
         let mut inner = lock(&self.inner);
-        let by = inner.requests.get(key).map(Request::name);
+        let by = inner.request(key).map(|request| request.name());
         inner.upgrade = Some(Box::new(Upgrading { to: Some(upgrade), by, wire: None }));
     }
 
     /// The app takes the stream of a request over.
-    pub(super) fn take_over(&self, key: usize) {
-        if let Some(request) = lock(&self.inner).requests.get_mut(key) {
+    pub(super) fn take_over(&self, key: Key) {
+        if let Some(request) = lock(&self.inner).request(key) {
             request.upgraded = true;
         }
     }
@@ -378,12 +410,12 @@ impl Entry {
 
     /// Gives the socket back to the connection's task.
     pub(crate) fn give_back(&self, stream: Stream) {
-        lock(&self.inner).returned = Some(stream);
+        lock(&self.inner).returned = Some(Box::new(stream));
         self.wake();
     }
 
     pub(crate) fn take_back(&self) -> Option<Stream> {
-        lock(&self.inner).returned.take()
+        lock(&self.inner).returned.take().map(|stream| *stream)
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -399,7 +431,7 @@ impl Entry {
     }
 
     /// A request goes to the app.
-    pub(crate) fn begin<B: http_body::Body>(&self, request: &http::Request<B>) -> usize {
+    pub(crate) fn begin<B: http_body::Body>(&self, request: &http::Request<B>) -> Key {
         let since = match self.state() {
             // Counted from its first byte, and the clock is read once a request less.
             State::Head => self.since(),
@@ -412,23 +444,42 @@ impl Entry {
             self.state.store(State::Flight as u8, Relaxed);
             self.body_open.store(!request.body().is_end_stream(), Relaxed);
             self.ends_with_fin.store(request.version() == http::Version::HTTP_10, Relaxed);
+            self.received.store(0, Relaxed);
+            self.sent.store(0, Relaxed);
         }
         self.asked.store(since, Relaxed);
-        let request = Request {
-            method: request.method().clone(),
-            path: request.uri().path_and_query().cloned(),
-            since,
-            upgraded: false,
-            waker: None,
-        };
+        let (method, path) = (request.method().clone(), request.uri().path_and_query().cloned());
         let mut inner = lock(&self.inner);
+        let nth = inner.count.started;
         inner.count.started += 1;
-        inner.requests.insert(request)
+        let request = Request { method, path, since, upgraded: false, waker: None, nth, received: 0, sent: 0 };
+        Key { place: inner.requests.insert(request), nth }
+    }
+
+    /// So much of a request's body has come to the app.
+    pub(super) fn received(&self, key: Key, bytes: usize) {
+        self.count_bytes(key, bytes as u64, &self.received, |request| &mut request.received);
+    }
+
+    /// So much of an answer's body has come from the app.
+    #[inline]
+    pub(super) fn sent(&self, key: Key, bytes: usize) {
+        self.count_bytes(key, bytes as u64, &self.sent, |request| &mut request.sent);
+    }
+
+    #[inline]
+    fn count_bytes(&self, key: Key, bytes: u64, http1: &AtomicU64, http2: fn(&mut Request) -> &mut u64) {
+        if self.state() != State::Http2 {
+            // One body at a time moves each way, so nobody else writes here.
+            http1.store(http1.load(Relaxed) + bytes, Relaxed);
+        } else if let Some(request) = lock(&self.inner).request(key) {
+            *http2(request) += bytes;
+        }
     }
 
     /// Whoever polls the request, so that it hears of the deadline.
-    pub(crate) fn wait(&self, key: usize, waker: &Waker) {
-        if let Some(request) = lock(&self.inner).requests.get_mut(key) {
+    pub(crate) fn wait(&self, key: Key, waker: &Waker) {
+        if let Some(request) = lock(&self.inner).request(key) {
             request.waker = Some(waker.clone());
         }
     }
@@ -439,12 +490,12 @@ impl Entry {
     }
 
     /// The app is done with a request.
-    pub(crate) fn end(&self, key: usize, outcome: RequestEnd) {
+    pub(crate) fn end(&self, key: Key, outcome: RequestEnd) {
         let http1 = self.state() != State::Http2;
         // Invariant 4: `ended` is not taken under `inner`.
         let cut = lock(&self.inner).end(key, outcome, http1, self.stage());
         if let Some(cut) = cut {
-            self.registry.name_cut(cut.running(coarse_millis()));
+            self.registry.name_cut(cut.running(coarse_millis(), self));
         }
         if http1 {
             self.state.store(State::Flushing as u8, Relaxed);
@@ -458,8 +509,8 @@ impl Entry {
 
     pub(super) fn running(&self, now: u64) -> Vec<Running> {
         let inner = lock(&self.inner);
-        let mut running: Vec<_> = inner.requests.iter().map(|(_, request)| request.running(now)).collect();
-        running.extend(inner.upgraded(now, self.since()));
+        let mut running: Vec<_> = inner.requests.iter().map(|(_, request)| request.running(now, self)).collect();
+        running.extend(inner.upgraded(now, self.since(), self.peer));
         running
     }
 
@@ -486,8 +537,8 @@ impl Entry {
         let left = requests.len() as u64;
         if cut {
             inner.count.cut += left;
-            ended.cut.extend(requests.iter().map(|(_, request)| request.running(now)));
-            ended.cut.extend(inner.upgraded(now, self.since()));
+            ended.cut.extend(requests.iter().map(|(_, request)| request.running(now, self)));
+            ended.cut.extend(inner.upgraded(now, self.since(), self.peer));
         } else {
             inner.count.abandoned += left;
         }
@@ -506,18 +557,24 @@ impl Entry {
 }
 
 impl Inner {
-    fn upgraded(&self, now: u64, since: u64) -> Option<Running> {
+    fn request(&mut self, key: Key) -> Option<&mut Request> {
+        self.requests.get_mut(key.place).filter(|request| request.nth == key.nth)
+    }
+
+    fn upgraded(&self, now: u64, since: u64, peer: Option<SocketAddr>) -> Option<Running> {
         let name = self.upgrade.as_ref()?.by.clone()?;
-        Some(Running { kind: Kind::Upgraded, name, age: Duration::from_millis(now.saturating_sub(since)) })
+        let age = Duration::from_millis(now.saturating_sub(since));
+        Some(Running { peer: peer.map(|peer| peer.to_string()), ..Running::new(Kind::Upgraded, name, age) })
     }
 
     /// Gives the request if it was cut.
-    fn end(&mut self, key: usize, outcome: RequestEnd, http1: bool, stage: Stage) -> Option<Request> {
+    fn end(&mut self, key: Key, outcome: RequestEnd, http1: bool, stage: Stage) -> Option<Request> {
         if outcome == RequestEnd::Answered && http1 {
             // It stays until its last byte is with the kernel, and is counted then.
             return None;
         }
-        let request = self.requests.try_remove(key)?;
+        self.request(key)?;
+        let request = self.requests.try_remove(key.place)?;
         match outcome {
             RequestEnd::Answered => {
                 self.count.answered += 1;

@@ -43,8 +43,6 @@ pub(crate) struct Scene {
     pub(crate) further: Further,
     /// Listeners that are not closed yet.
     pub(crate) listeners: usize,
-    /// Hooks that have not ended, the running one too.
-    pub(crate) hooks: usize,
     /// `serve` is being polled, or was.
     pub(crate) serves: bool,
     /// How long the runtime has not been seen to run.
@@ -125,7 +123,7 @@ fn what(scene: &Scene) -> Line {
                 Rounded(scene.grace)
             )
         }
-        Phase::Closing => match scene.hooks.saturating_sub(1) {
+        Phase::Closing => match scene.snapshot.waiting.len() {
             _ if running.is_empty() => "all work has ended".to_owned(),
             0 => format!("waiting for {list}"),
             more => format!("waiting for {list}; then {} more", counted(more, "hook")),
@@ -137,7 +135,8 @@ fn what(scene: &Scene) -> Line {
                 0 => "nothing more".to_owned(),
                 open => format!("{} to be closed", counted(open, "connection")),
             };
-            let then = if scene.hooks > 0 { format!("; then {}", counted(scene.hooks, "hook")) } else { String::new() };
+            let hooks = scene.snapshot.waiting.len();
+            let then = if hooks > 0 { format!("; then {}", counted(hooks, "hook")) } else { String::new() };
             format!("waiting for {waiting}{then}")
         }
     };
@@ -179,7 +178,7 @@ fn table(running: &[Running], room: usize, look: Look) -> Vec<Line> {
             let mut line = Line::default();
             line.add(Style::Strong, format!("{age:>widest$}"));
             line.add(Style::Faint, format!("  {:<kinds$}", word(running.kind)));
-            line.add(Style::Plain, format!("  {}", harmless(&running.name, look)));
+            line.add(Style::Plain, format!("  {}", details(running, look)));
             line
         })
         .collect();
@@ -189,6 +188,20 @@ fn table(running: &[Running], room: usize, look: Look) -> Vec<Line> {
         lines.push(line);
     }
     lines
+}
+
+/// Its name, who asked, and what has come and gone of its bodies.
+fn details(running: &Running, look: Look) -> String {
+    let mut text = harmless(&running.name, look);
+    if let Some(peer) = &running.peer {
+        let _infallible = write!(text, "  from {peer}");
+    }
+    for (bytes, way) in [(running.received, "in"), (running.sent, "out")] {
+        if let Some(bytes) = bytes.filter(|bytes| *bytes > 0) {
+            let _infallible = write!(text, ", {bytes} B {way}");
+        }
+    }
+    text
 }
 
 fn word(kind: Kind) -> &'static str {
@@ -203,7 +216,7 @@ fn word(kind: Kind) -> &'static str {
 /// What one more Ctrl-C does, as long as there is room for.
 fn further(scene: &Scene, width: usize) -> Line {
     let closing = scene.snapshot.phase >= Phase::Closing;
-    let hooks = if scene.hooks > 0 { ", hooks are skipped" } else { "" };
+    let hooks = if !scene.snapshot.waiting.is_empty() { ", hooks are skipped" } else { "" };
     let forces = match closing {
         true => "stop waiting for the hooks, exit code 130".to_owned(),
         false => format!("stop waiting. What runs is cut{hooks}, exit code 130"),

@@ -24,11 +24,13 @@ static OWNER: AtomicUsize = AtomicUsize::new(0);
 /// A key was pressed which the terminal may have shown, and nothing was written since.
 static KEY: AtomicBool = AtomicBool::new(false);
 
-static SCREEN: Mutex<Screen> = Mutex::new(Screen { ours: false, frame: Vec::new() });
+static SCREEN: Mutex<Screen> = Mutex::new(Screen { ours: false, flushed: false, frame: Vec::new() });
 
 struct Screen {
     /// Something of the view may be below the cursor.
     ours: bool,
+    /// Before that, a key that sends a signal took away what the terminal had not shown yet.
+    flushed: bool,
     /// What draws the view, and leaves the cursor above it.
     frame: Vec<u8>,
 }
@@ -90,13 +92,18 @@ fn lock_soon() -> Option<MutexGuard<'static, Screen>> {
 impl Screen {
     /// To the beginning of a line that nothing stands on.
     fn own_line(&mut self, shows_keys: impl FnOnce() -> bool) -> &'static [u8] {
-        self.ours = true;
+        if !std::mem::replace(&mut self.ours, true) {
+            self.flushed = flushes_at_keys(false);
+        }
         if KEY.swap(false, Ordering::AcqRel) && shows_keys() { b"\r\n\x1b[J" } else { b"\r\x1b[J" }
     }
 
     fn erase(&mut self) {
         self.frame.clear();
         if std::mem::take(&mut self.ours) && size().is_some() {
+            if self.flushed {
+                flushes_at_keys(true);
+            }
             let _ = io::stderr().write_all(b"\r\x1b[J");
         }
     }
@@ -155,8 +162,26 @@ fn shows_keys() -> bool {
     tcgetattr(io::stderr()).is_ok_and(|modes| modes.local_modes.contains(LocalModes::ECHO | LocalModes::ECHOCTL))
 }
 
+/// Sets whether Ctrl-C discards what was written and is not shown yet: half a redraw would be left. Gives what was before.
+#[cfg(unix)]
+fn flushes_at_keys(flushes: bool) -> bool {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+
+    let terminal = io::stderr();
+    let Ok(mut modes) = tcgetattr(&terminal) else { return false };
+    let before = !modes.local_modes.contains(LocalModes::NOFLSH);
+    modes.local_modes.set(LocalModes::NOFLSH, !flushes);
+    let _unchanged = tcsetattr(terminal, OptionalActions::Now, &modes);
+    before
+}
+
 #[cfg(not(unix))]
 fn shows_keys() -> bool {
+    false
+}
+
+#[cfg(not(unix))]
+fn flushes_at_keys(_flushes: bool) -> bool {
     false
 }
 

@@ -14,6 +14,7 @@ mod in_flight;
 mod listener;
 mod readiness;
 mod restart;
+mod seen;
 mod signals;
 mod slow_clients;
 mod slow_link;

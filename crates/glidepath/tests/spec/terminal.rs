@@ -1,5 +1,7 @@
 //! SPEC.md, Terminal.
 
+mod picture;
+
 use std::net::SocketAddr;
 use std::thread::sleep;
 
@@ -44,6 +46,7 @@ fn assert_only_the_report_is_left(screen: &Screen, outcome: &str) {
         assert!(!all.contains(words), "{words:?} is left of the view:\n{all}");
     }
     assert_the_report_is_last(&lines, outcome);
+    assert!(screen.has_its_modes(), "its keys do something else than before");
 }
 
 #[track_caller]
@@ -59,7 +62,7 @@ fn assert_the_report_is_last(lines: &[String], outcome: &str) {
 
 /// "says at once what holds the process" and "gone before the report is printed"
 #[test]
-fn see_1_on_a_terminal_an_end_shows_what_holds_it() {
+fn tty_1_on_a_terminal_an_end_shows_what_holds_it() {
     for (width, height) in [(80, 24), (200, 50)] {
         let Some(mut screen) = Screen::new(width, height) else { return skipped(CANNOT_LEND) };
         let server = on(&mut screen, Start::target());
@@ -69,7 +72,7 @@ fn see_1_on_a_terminal_an_end_shows_what_holds_it() {
         let seen = screen.wait_for("Ctrl-C: stop waiting. What runs is cut, exit code 130");
         assert!(seen.contains("draining  ████") && seen.contains(" s of 30 s left"), "{seen}");
         assert!(seen.contains("waiting for 6 requests, 1 task\n"), "{seen}");
-        assert_eq!(seen.matches("request  GET /sleep\n").count(), 5, "the oldest are named:\n{seen}");
+        assert_eq!(seen.matches("request  GET /sleep  from 127.0.0.1:").count(), 5, "the oldest are named:\n{seen}");
         assert!(seen.contains("and 2 more"), "{seen}");
         screen.wait_until("time goes on, in the same place", |seen| {
             seen.contains(" 28 s of 30 s left") && seen.matches(" left").count() == 1
@@ -83,7 +86,7 @@ fn see_1_on_a_terminal_an_end_shows_what_holds_it() {
 
 /// The control: an end that takes no time shows nothing but the report.
 #[test]
-fn see_1_an_end_that_nothing_holds_shows_no_view() {
+fn tty_1_an_end_that_nothing_holds_shows_no_view() {
     let Some(mut screen) = Screen::new(80, 24) else { return skipped(CANNOT_LEND) };
     let server = on(&mut screen, Start::target());
     // What has long been at rest ends at once.
@@ -96,7 +99,7 @@ fn see_1_an_end_that_nothing_holds_shows_no_view() {
 
 /// "in a lame duck it ends that"
 #[test]
-fn see_2_in_the_lame_duck_a_ctrl_c_begins_the_drain() {
+fn tty_2_in_the_lame_duck_a_ctrl_c_begins_the_drain() {
     let Some(mut screen) = Screen::new(80, 24) else { return skipped(CANNOT_LEND) };
     let server = on(&mut screen, Start::target().set("LAME_DUCK", 20));
     let _held = held(server.address(), "/sleep?ms=20000");
@@ -115,7 +118,7 @@ fn see_2_in_the_lame_duck_a_ctrl_c_begins_the_drain() {
 
 /// "a log that is written by `glidepath::stderr` stands above it, every line whole and in its order"
 #[test]
-fn see_3_log_lines_come_above_the_view_unbroken() {
+fn tty_3_log_lines_come_above_the_view_unbroken() {
     const LINES: usize = 120;
     for (width, height) in [(80, 24), (200, 50), (50, 12)] {
         let Some(mut screen) = Screen::new(width, height) else { return skipped(CANNOT_LEND) };
@@ -140,7 +143,7 @@ fn see_3_log_lines_come_above_the_view_unbroken() {
 
 /// "a whole line that is written past it stays, too"
 #[test]
-fn see_3_what_is_written_past_the_log_stays() {
+fn tty_3_what_is_written_past_the_log_stays() {
     let Some(mut screen) = Screen::new(80, 24) else { return skipped(CANNOT_LEND) };
     let server = on(&mut screen, Start::target());
     let _held = held(server.address(), "/sleep?ms=20000");
@@ -163,7 +166,7 @@ fn see_3_what_is_written_past_the_log_stays() {
 
 /// "where there is no terminal, and where `TERM` is `dumb` or `CI` is set, log lines, and no control sequence"
 #[test]
-fn see_4_what_is_no_terminal_to_draw_on_gets_log_lines() {
+fn tty_4_what_is_no_terminal_to_draw_on_gets_log_lines() {
     let piped = Start::target().set("TERM", "xterm-256color").start();
     let held_by_pipe = held(piped.address(), "/sleep?ms=20000");
     piped.terminate();
@@ -194,7 +197,7 @@ fn see_4_what_is_no_terminal_to_draw_on_gets_log_lines() {
 
 /// "without colours where `NO_COLOR` is set": the view is there, and says the same.
 #[test]
-fn see_4_no_color_takes_only_the_colours() {
+fn tty_4_no_color_takes_only_the_colours() {
     let mut seen = Vec::new();
     for no_color in ["", "1"] {
         let Some(mut screen) = Screen::new(80, 24) else { return skipped(CANNOT_LEND) };
@@ -213,7 +216,7 @@ fn see_4_no_color_takes_only_the_colours() {
 
 /// "never wider or higher than the terminal", also when that has become smaller.
 #[test]
-fn see_4_a_terminal_that_becomes_smaller_has_the_view_once() {
+fn tty_4_a_terminal_that_becomes_smaller_has_the_view_once() {
     let Some(mut screen) = Screen::new(100, 30) else { return skipped(CANNOT_LEND) };
     let server = on(&mut screen, Start::target());
     let _held: Vec<_> = (0..6).map(|_| held(server.address(), "/sleep?ms=20000")).collect();
@@ -235,7 +238,7 @@ fn see_4_a_terminal_that_becomes_smaller_has_the_view_once() {
 
 /// "with every worker of the runtime blocked it is there, says so, and is gone before the report"
 #[test]
-fn see_5_a_blocked_runtime_is_shown_and_named() {
+fn tty_5_a_blocked_runtime_is_shown_and_named() {
     for (further, code, outcome) in [(true, 130, "forced"), (false, 3, "cut by the deadline")] {
         let Some(mut screen) = Screen::new(80, 24) else { return skipped(CANNOT_LEND) };
         let server = on(&mut screen, Start::target().set("WORKERS", 1).set("GRACE", 4));
@@ -253,7 +256,7 @@ fn see_5_a_blocked_runtime_is_shown_and_named() {
 
 /// "SIGQUIT's dump"
 #[test]
-fn see_5_the_view_is_gone_before_the_dump() {
+fn tty_5_the_view_is_gone_before_the_dump() {
     let Some(mut screen) = Screen::new(80, 24) else { return skipped(CANNOT_LEND) };
     let server = on(&mut screen, Start::target());
     let _held = held(server.address(), "/sleep?ms=20000");
@@ -264,12 +267,15 @@ fn see_5_the_view_is_gone_before_the_dump() {
     screen.wait_for_end();
     let all = screen.all_lines().join("\n");
     assert!(!all.contains('█') && !all.contains("Ctrl-C"), "{all}");
-    assert!(all.contains("\nglidepath: draining") && all.contains("request GET /sleep"), "{all}");
+    assert!(
+        all.contains("\nglidepath: process ") && all.contains(", draining, SIGINT") && all.contains("GET /sleep  from"),
+        "{all}"
+    );
 }
 
 /// "after a stop and a continuation it is drawn below what a shell wrote meanwhile"
 #[test]
-fn see_5_after_a_stop_and_a_continuation_it_goes_on_below() {
+fn tty_5_after_a_stop_and_a_continuation_it_goes_on_below() {
     let Some(mut screen) = Screen::new(80, 24) else { return skipped(CANNOT_LEND) };
     let server = on(&mut screen, Start::target());
     let _held = held(server.address(), "/sleep?ms=20000");
@@ -286,4 +292,54 @@ fn see_5_after_a_stop_and_a_continuation_it_goes_on_below() {
     server.exit().assert_code(130);
     screen.wait_for_end();
     assert_the_report_is_last(&screen.all_lines(), "forced");
+}
+
+/// The README's picture is of a real end: written where `GLIDEPATH_PICTURE` says, which `cargo xtask picture` does.
+#[test]
+fn tty_1_the_picture_in_the_readme_is_what_a_terminal_shows() {
+    let file = std::env::var_os("GLIDEPATH_PICTURE").filter(|file| !file.is_empty());
+    let Some(mut screen) = Screen::new(80, 24) else { return skipped(CANNOT_LEND) };
+    let address = sockets::free_address();
+    let server = Start::example("held").on(address.port()).on_terminal(&mut screen).launch();
+    wait_until("it listens", || sockets::is_listening(address));
+    let pause = ms(if file.is_some() { 2600 } else { 10 });
+    let mut import = Client::connect(address);
+    import.send(http1::request("POST", "/import", "content-length: 1000000\r\n")).send([b'x'; 48_000]).until_read();
+    sleep(pause);
+    let mut clients: Vec<_> = ["/reports/2026.csv", "/search", "/search"]
+        .map(|path| {
+            let mut client = Client::connect(address);
+            client.get(path).until_read();
+            sleep(pause);
+            client
+        })
+        .into();
+    for _ in 0..4 {
+        let mut client = Client::connect(address);
+        client.send(http1::request("POST", "/orders", "content-length: 0\r\n"));
+        assert_eq!(client.response().status, 200);
+        sleep(pause / 3);
+        clients.push(client);
+    }
+    screen.types(CTRL_C);
+    screen.wait_for("Ctrl-C: stop waiting. What runs is cut, hooks are skipped, exit code 130");
+    // With a line of the log above.
+    let seen = screen.wait_for("receipt sent\n\ndraining");
+    for words in [" POST /import  from 127.0.0.1:", ", 48000 B in", "GET /reports/2026.csv", "; then 1 hook"] {
+        assert!(seen.contains(words), "no {words:?}:\n{seen}");
+    }
+    let svg =
+        picture::draw(&screen.lines(), "A terminal after Ctrl-C: what still runs, since when, and how long it may");
+    for words in ["draining", "waiting for", "GET /search", "Ctrl-C", "receipt sent"] {
+        assert!(
+            svg.contains(&format!(">{words}")) || svg.contains(&format!(" {words}")),
+            "no {words:?} in the picture"
+        );
+    }
+    if let Some(file) = file {
+        std::fs::write(file, svg).expect("a place for the picture");
+    }
+    screen.types(CTRL_C);
+    server.exit().assert_code(130);
+    assert_only_the_report_is_left(&screen, "forced");
 }

@@ -10,7 +10,11 @@ fn secs(secs: u64) -> Duration {
 }
 
 fn runs(kind: Kind, name: &str, age: u64) -> Running {
-    Running { kind, name: name.to_owned(), age: secs(age) }
+    Running::new(kind, name.to_owned(), secs(age))
+}
+
+fn hooks(count: usize) -> Vec<String> {
+    vec!["database".to_owned(); count]
 }
 
 /// A drain in which three things run.
@@ -22,16 +26,21 @@ fn scene() -> Scene {
     ];
     Scene {
         snapshot: Snapshot {
+            pid: 4711,
             phase: Phase::Draining,
+            cause: Some("SIGINT"),
+            stopped: Some(secs(15)),
             left: Some(secs(15)),
+            work_left: Some(secs(10)),
+            process_left: Some(secs(15)),
             connections: vec![("in flight", 2), ("idle", 3)],
             running,
+            waiting: hooks(1),
         },
         of: secs(30),
         grace: secs(30),
         further: Further::Forces,
         listeners: 0,
-        hooks: 1,
         serves: true,
         silent: None,
     }
@@ -47,7 +56,7 @@ fn text(scene: &Scene, width: usize, height: usize, look: Look) -> String {
 }
 
 #[test]
-fn see_1_a_view_says_the_phase_the_time_left_what_runs_and_what_a_further_ctrl_c_does() {
+fn tty_1_a_view_says_the_phase_the_time_left_what_runs_and_what_a_further_ctrl_c_does() {
     let wanted = "
 draining  ████████████████████░░░░░░░░░░░░░░░░░░░░  15 s of 30 s left
 waiting for 2 requests, 1 task; then 1 hook
@@ -61,7 +70,7 @@ Ctrl-C: stop waiting. What runs is cut, hooks are skipped, exit code 130";
 }
 
 #[test]
-fn see_1_the_oldest_five_are_named_over_all_kinds_and_the_others_counted() {
+fn tty_1_the_oldest_five_are_named_over_all_kinds_and_the_others_counted() {
     let kinds = [Kind::Request, Kind::Upgraded, Kind::Task, Kind::Hook];
     let running = (0..17).map(|n| runs(kinds[n % 4], &format!("<{n}>"), 100 + 7 * n as u64 % 17)).collect::<Vec<_>>();
     let shown = text(&with(running.clone()), 80, 24, PLAIN);
@@ -75,10 +84,10 @@ fn see_1_the_oldest_five_are_named_over_all_kinds_and_the_others_counted() {
 }
 
 #[test]
-fn see_1_every_phase_says_what_it_waits_for() {
+fn tty_1_every_phase_says_what_it_waits_for() {
     let nothing = || {
         let scene = with(Vec::new());
-        Scene { hooks: 0, snapshot: Snapshot { connections: Vec::new(), ..scene.snapshot }, ..scene }
+        Scene { snapshot: Snapshot { connections: Vec::new(), waiting: hooks(0), ..scene.snapshot }, ..scene }
     };
     let says = |scene: &Scene, words: &str| {
         let shown = text(scene, 120, 24, PLAIN);
@@ -94,17 +103,18 @@ fn see_1_every_phase_says_what_it_waits_for() {
     lame.snapshot.phase = Phase::LameDuck;
     says(&lame, "still accepting, so that balancers turn away; running: 2 requests, 1 task; then drains, 30 s at most");
 
-    let mut closing = Scene { hooks: 3, ..with(vec![runs(Kind::Hook, "\"database\"", 4)]) };
+    let mut closing = with(vec![runs(Kind::Hook, "\"database\"", 4)]);
     closing.snapshot.phase = Phase::Closing;
+    closing.snapshot.waiting = hooks(2);
     says(&closing, "waiting for 1 hook; then 2 hooks more");
     says(&closing, "4 s  hook  \"database\"");
 }
 
 #[test]
-fn see_2_what_a_further_ctrl_c_does_is_said_for_the_phase() {
-    let last = |phase, further, hooks, width| {
-        let mut scene = Scene { further, hooks, ..scene() };
-        scene.snapshot.phase = phase;
+fn tty_2_what_a_further_ctrl_c_does_is_said_for_the_phase() {
+    let last = |phase, further, count, width| {
+        let mut scene = Scene { further, ..scene() };
+        (scene.snapshot.phase, scene.snapshot.waiting) = (phase, hooks(count));
         frame(&scene, Size { width, height: 24 }, PLAIN).pop().unwrap()
     };
     let draining = Phase::Draining;
@@ -118,7 +128,7 @@ fn see_2_what_a_further_ctrl_c_does_is_said_for_the_phase() {
 }
 
 #[test]
-fn see_4_a_narrow_or_low_terminal_gets_less() {
+fn tty_4_a_narrow_or_low_terminal_gets_less() {
     assert_eq!(text(&scene(), 20, 24, PLAIN), "\ndraining: 2 request…");
     assert_eq!(text(&scene(), 80, 5, PLAIN), "\ndraining: 2 requests, 1 task, 15.0 s left");
     assert_eq!(text(&scene(), 80, 2, PLAIN), "draining: 2 requests, 1 task, 15.0 s left");
@@ -141,7 +151,7 @@ Ctrl-C: stop waiting. What runs is cut, hooks are skipped, exit code 130";
 }
 
 #[test]
-fn see_4_a_long_name_is_cut_at_the_terminals_width_in_columns() {
+fn tty_4_a_long_name_is_cut_at_the_terminals_width_in_columns() {
     let line = |name: &str| frame(&with(vec![runs(Kind::Task, name, 1)]), USUAL, PLAIN)[4].clone();
     let narrow = "n".repeat(200);
     assert_eq!(line(&narrow), format!("   1 s  task  {}…", "n".repeat(80 - 14 - 1)));
@@ -153,7 +163,7 @@ fn see_4_a_long_name_is_cut_at_the_terminals_width_in_columns() {
 }
 
 #[test]
-fn see_4_a_name_can_neither_steer_the_terminal_nor_turn_its_text_round() {
+fn tty_4_a_name_can_neither_steer_the_terminal_nor_turn_its_text_round() {
     let hostile = with(vec![runs(Kind::Task, "\x1b[2J\r\n\x07\u{9b}1A\u{202e}cod\u{200b}e", 1)]);
     let line = |look| frame(&hostile, USUAL, look)[4].clone();
     let ascii = Look { unicode: false, ..PLAIN };
@@ -163,7 +173,7 @@ fn see_4_a_name_can_neither_steer_the_terminal_nor_turn_its_text_round() {
 }
 
 #[test]
-fn see_4_a_terminal_without_unicode_gets_ascii() {
+fn tty_4_a_terminal_without_unicode_gets_ascii() {
     let named = with(vec![runs(Kind::Task, &"漢".repeat(20), 1)]);
     let shown = text(&named, 80, 24, Look { unicode: false, ..PLAIN });
     assert!(shown.is_ascii(), "{shown}");
@@ -174,7 +184,7 @@ fn see_4_a_terminal_without_unicode_gets_ascii() {
 }
 
 #[test]
-fn see_1_durations_are_as_exact_as_a_glance() {
+fn tty_1_durations_are_as_exact_as_a_glance() {
     let rounded = |secs| Rounded(Duration::from_secs_f64(secs)).to_string();
     assert_eq!([0.9, 59.9, 60.0, 245.0].map(rounded), ["0 s", "59 s", "1 min 00 s", "4 min 05 s"]);
     assert_eq!([3600.0, 11_220.0, 172_800.0].map(rounded), ["1 h 00 min", "3 h 07 min", "2 days"]);
@@ -193,18 +203,19 @@ fn scenes() -> impl Strategy<Value = Scene> {
     let left = prop::option::of(prop_oneof![0..100_u64, any::<u64>()]);
     let counts = (0..3_usize, 0..4_usize, prop::option::of(0..99_u64), any::<bool>(), 0..4_usize);
     (phases, furthers, running, left, prop_oneof![0..100_u64, any::<u64>()], counts).prop_map(
-        |(phase, further, running, left, of, (listeners, hooks, silent, serves, open))| Scene {
+        |(phase, further, running, left, of, (listeners, count, silent, serves, open))| Scene {
             snapshot: Snapshot {
                 phase,
                 left: left.map(secs),
                 connections: [("in flight", open), ("reading a head", 3)][..open.min(2)].to_vec(),
                 running: running.into_iter().map(|(kind, name, age)| runs(kind, &name, age)).collect(),
+                waiting: hooks(count),
+                ..scene().snapshot
             },
             of: secs(of),
             grace: secs(of),
             further,
             listeners,
-            hooks,
             serves,
             silent: silent.map(secs),
         },
@@ -220,7 +231,7 @@ fn colourless(line: &str) -> String {
 
 proptest! {
     #[test]
-    fn see_4_no_line_is_wider_than_the_terminal_and_none_more_than_it_has(
+    fn tty_4_no_line_is_wider_than_the_terminal_and_none_more_than_it_has(
         scene in scenes(), width in 0..210_usize, height in 1..60_usize, unicode in any::<bool>(),
     ) {
         let size = Size { width, height };

@@ -27,7 +27,7 @@ fn rows(terminal: &Terminal) -> Vec<String> {
 }
 
 #[test]
-fn see_1_a_redraw_leaves_the_cursor_above_and_nothing_of_the_one_before() {
+fn tty_1_a_redraw_leaves_the_cursor_above_and_nothing_of_the_one_before() {
     let mut terminal = terminal(20, 8);
     writes(&mut terminal, b"log\r\n");
     writes(&mut terminal, &drawing(&lines(&["", "a long first line", "second", "third"])));
@@ -41,7 +41,7 @@ fn see_1_a_redraw_leaves_the_cursor_above_and_nothing_of_the_one_before() {
 }
 
 #[test]
-fn see_1_at_the_end_of_the_screen_it_scrolls_once() {
+fn tty_1_at_the_end_of_the_screen_it_scrolls_once() {
     let mut terminal = terminal(20, 4);
     writes(&mut terminal, b"1\r\n2\r\n3\r\n4\r\n");
     for _ in 0..3 {
@@ -51,7 +51,7 @@ fn see_1_at_the_end_of_the_screen_it_scrolls_once() {
 }
 
 #[test]
-fn see_4_in_a_terminal_that_became_narrower_no_line_wraps() {
+fn tty_4_in_a_terminal_that_became_narrower_no_line_wraps() {
     let mut terminal = terminal(10, 6);
     writes(&mut terminal, &drawing(&lines(&["", "0123456789abcdef", "second"])));
     assert_eq!(rows(&terminal)[2..], ["second"]);
@@ -60,7 +60,7 @@ fn see_4_in_a_terminal_that_became_narrower_no_line_wraps() {
 }
 
 #[test]
-fn see_3_what_others_write_stays_and_the_view_is_drawn_below() {
+fn tty_3_what_others_write_stays_and_the_view_is_drawn_below() {
     let mut terminal = terminal(20, 8);
     let view = drawing(&lines(&["", "view", "more"]));
     writes(&mut terminal, &view);
@@ -75,12 +75,12 @@ fn see_3_what_others_write_stays_and_the_view_is_drawn_below() {
 }
 
 #[test]
-fn see_1_it_begins_on_a_line_of_its_own_behind_the_key_that_the_terminal_shows() {
+fn tty_1_it_begins_on_a_line_of_its_own_behind_the_key_that_the_terminal_shows() {
     for (before, key, shown, row) in [("^C", true, true, 1), ("", true, false, 0), ("log\r\n", false, true, 1)] {
         let mut terminal = terminal(20, 8);
         writes(&mut terminal, before.as_bytes());
         KEY.store(key, Ordering::Relaxed);
-        let mut screen = Screen { ours: false, frame: Vec::new() };
+        let mut screen = Screen { ours: false, flushed: false, frame: Vec::new() };
         writes(&mut terminal, screen.own_line(|| shown));
         assert_eq!(at(&terminal), (row, 0), "behind {before:?}");
         assert_eq!(rows(&terminal).first().map_or("", String::as_str), before.trim_end());

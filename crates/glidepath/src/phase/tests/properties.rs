@@ -284,7 +284,7 @@ proptest! {
     }
 
     #[test]
-    fn see_2_what_a_further_ctrl_c_is_said_to_do_is_what_it_does(
+    fn tty_2_what_a_further_ctrl_c_is_said_to_do_is_what_it_does(
         plan in plans(), happenings in happenings(), left in lefts(),
     ) {
         let mut story = Story::of(plan);

@@ -4,11 +4,11 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use avt::Terminal;
+use avt::{Line, Terminal};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{read, write};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use super::{PATIENCE, runs};
 
@@ -20,6 +20,8 @@ pub(crate) const CTRL_BACKSLASH: &[u8] = b"\x1c";
 pub(crate) struct Screen {
     ours: OwnedFd,
     theirs: Option<OwnedFd>,
+    /// What its keys did at first.
+    modes: LocalModes,
     shown: Arc<(Mutex<Shown>, Condvar)>,
 }
 
@@ -43,7 +45,8 @@ impl Screen {
         let theirs = open(name, flags, Mode::empty()).expect("its other side");
         let terminal = Terminal::with_scrollback(width.into(), height.into(), None).expect("a size");
         let shown = Arc::new((Mutex::new(Shown { terminal, written: Vec::new(), ended: false }), Condvar::new()));
-        let screen = Self { ours, theirs: Some(theirs), shown };
+        let modes = tcgetattr(&ours).expect("it has modes").local_modes;
+        let screen = Self { ours, theirs: Some(theirs), modes, shown };
         screen.resize(width, height);
         screen.read_on();
         Some(screen)
@@ -108,6 +111,20 @@ impl Screen {
     /// What can be seen now, a line for each of the terminal's.
     pub(crate) fn rows(&self) -> Vec<String> {
         self.lock().rows()
+    }
+
+    /// The same with its colours, without the empty ones at the end.
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        let mut lines: Vec<_> = self.lock().terminal.screen().visible_lines().cloned().collect();
+        while lines.last().is_some_and(|line| line.text().trim().is_empty()) {
+            lines.pop();
+        }
+        lines
+    }
+
+    /// Whether its keys do what they did before the process had it.
+    pub(crate) fn has_its_modes(&self) -> bool {
+        tcgetattr(&self.ours).expect("it has modes").local_modes == self.modes
     }
 
     /// All that was ever on it, in the lines that were written.
