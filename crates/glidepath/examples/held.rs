@@ -26,7 +26,6 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 
 const ROWS: usize = 1000;
-const RECEIPT_TAKES: Duration = Duration::from_secs(3);
 
 #[tokio::main]
 async fn main() -> glidepath::Result<Report> {
@@ -41,7 +40,7 @@ async fn main() -> glidepath::Result<Report> {
         .route("/orders", post(order))
         .route("/import", any(import))
         .with_state(lifecycle.tasks());
-    let port = env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(4000);
+    let port = number("PORT").unwrap_or(4000);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     tracing::info!("serving on {}", listener.local_addr()?);
     lifecycle.serve(listener, app).await
@@ -56,7 +55,7 @@ async fn report() -> Body {
 
 async fn order(State(tasks): State<Tasks>) -> &'static str {
     tasks.spawn("send receipt", async {
-        sleep(RECEIPT_TAKES).await;
+        sleep(Duration::from_millis(number("RECEIPT_MS").unwrap_or(8000).into())).await;
         tracing::info!("receipt sent");
     });
     "ordered\n"
@@ -69,4 +68,8 @@ async fn import(body: Body) -> Result<String, StatusCode> {
         length += piece.map_err(|_| StatusCode::BAD_REQUEST)?.len();
     }
     Ok(format!("{length} bytes read\n"))
+}
+
+fn number(name: &str) -> Option<u16> {
+    env::var(name).ok()?.parse().ok()
 }

@@ -300,9 +300,11 @@ fn tty_1_the_picture_in_the_readme_is_what_a_terminal_shows() {
     let file = std::env::var_os("GLIDEPATH_PICTURE").filter(|file| !file.is_empty());
     let Some(mut screen) = Screen::new(80, 24) else { return skipped(CANNOT_LEND) };
     let address = sockets::free_address();
-    let server = Start::example("held").on(address.port()).on_terminal(&mut screen).launch();
+    // For the picture it takes its time.
+    let (pause, receipt, left) = if file.is_some() { (ms(2600), 9000, "22 s") } else { (ms(10), 500, "29 s") };
+    let start = Start::example("held").set("RECEIPT_MS", receipt).on(address.port());
+    let server = start.on_terminal(&mut screen).launch();
     wait_until("it listens", || sockets::is_listening(address));
-    let pause = ms(if file.is_some() { 2600 } else { 10 });
     let mut import = Client::connect(address);
     import.send(http1::request("POST", "/import", "content-length: 1000000\r\n")).send([b'x'; 48_000]).until_read();
     sleep(pause);
@@ -324,7 +326,10 @@ fn tty_1_the_picture_in_the_readme_is_what_a_terminal_shows() {
     screen.types(CTRL_C);
     screen.wait_for("Ctrl-C: stop waiting. What runs is cut, hooks are skipped, exit code 130");
     // With a line of the log above.
-    let seen = screen.wait_for("receipt sent\n\ndraining");
+    let left = format!("{left} of 30 s left");
+    let seen = screen.wait_until("a receipt, and the time", |seen| {
+        seen.contains("receipt sent\n\ndraining") && seen.contains(&left)
+    });
     for words in [" POST /import  from 127.0.0.1:", ", 48000 B in", "GET /reports/2026.csv", "; then 1 hook"] {
         assert!(seen.contains(words), "no {words:?}:\n{seen}");
     }
