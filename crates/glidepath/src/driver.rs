@@ -521,9 +521,13 @@ pub(crate) fn stand_by(shared: &Arc<Shared>, mut signals: Signals) -> ! {
                 shared.restart.end_successor();
                 os::exit_now(signal::EXIT_DUMP);
             }
+            Heard::Suspend => shared.view.hidden_while(os::suspend),
             Heard::Nothing => {}
         }
         if shared.phase() >= Phase::LameDuck {
+            if shared.view.is_claimed() {
+                signals.hear_suspend();
+            }
             let (seen, mut pulse) = (Arc::clone(shared), Pulse::default());
             shared.view.begin(move || seen.scene(&mut pulse));
         }

@@ -24,12 +24,14 @@ static OWNER: AtomicUsize = AtomicUsize::new(0);
 /// A key was pressed which the terminal may have shown, and nothing was written since.
 static KEY: AtomicBool = AtomicBool::new(false);
 
-static SCREEN: Mutex<Screen> = Mutex::new(Screen { ours: false, flushed: false, frame: Vec::new() });
+static SCREEN: Mutex<Screen> = Mutex::new(Screen { ours: false, hidden: false, flushed: false, frame: Vec::new() });
 
 struct Screen {
     /// Something of the view may be below the cursor.
     ours: bool,
-    /// Before that, a key that sends a signal took away what the terminal had not shown yet.
+    /// Not to be drawn now.
+    hidden: bool,
+    /// Before it was drawn, a key that sends a signal took away what the terminal had not shown yet.
     flushed: bool,
     /// What draws the view, and leaves the cursor above it.
     frame: Vec<u8>,
@@ -53,9 +55,10 @@ pub(super) fn draw(number: usize, lines: impl FnOnce(Size) -> Vec<String>) -> bo
         lock(&SCREEN).ours = false;
         return false;
     };
-    let frame = drawing(&lines(size));
+    // In the last column the cursor stays on what it wrote, and what is erased behind it would be that.
+    let frame = drawing(&lines(Size { width: size.width - 1, ..size }));
     let mut screen = lock(&SCREEN);
-    if OWNER.load(Ordering::Acquire) != number {
+    if OWNER.load(Ordering::Acquire) != number || screen.hidden {
         return false;
     }
     if screen.ours && screen.frame == frame {
@@ -73,6 +76,14 @@ pub(super) fn take_away(number: usize) {
         return;
     }
     if let Some(mut screen) = lock_soon() {
+        screen.erase();
+    }
+}
+
+/// Takes the view away, or gives it back, for as long as the process stands still.
+pub(super) fn hide(number: usize, hidden: bool) {
+    if let Some(mut screen) = lock_soon().filter(|_| OWNER.load(Ordering::Acquire) == number) {
+        screen.hidden = hidden;
         screen.erase();
     }
 }
@@ -115,7 +126,7 @@ impl Screen {
             self.erase();
             return io::stderr().write_all(lines);
         }
-        if size().is_none() {
+        if self.hidden || size().is_none() {
             return io::stderr().write_all(lines);
         }
         let mut bytes = self.own_line(shows_keys).to_vec();

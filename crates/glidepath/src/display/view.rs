@@ -68,6 +68,19 @@ impl View {
         self.state.seen.load(Ordering::Acquire)
     }
 
+    /// Takes it away, lets `stop` stop the process, and gives it back.
+    pub(crate) fn hidden_while(&self, stop: impl FnOnce()) {
+        let number = self.claimed.get().copied().flatten().map(|(number, _)| number);
+        number.inspect(|number| screen::hide(*number, true));
+        stop();
+        number.inspect(|number| screen::hide(*number, false));
+    }
+
+    /// Whether the terminal is this one's to draw on.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.claimed.get().is_some_and(Option::is_some)
+    }
+
     /// Takes it away for good. Waits for a terminal that takes nothing, but not long.
     pub(crate) fn end(&self) {
         self.state.over.store(true, Ordering::Release);

@@ -7,7 +7,7 @@ use std::thread::sleep;
 
 use rustix::process::Signal;
 
-use crate::support::terminal::{CTRL_BACKSLASH, CTRL_C, Screen};
+use crate::support::terminal::{CTRL_BACKSLASH, CTRL_C, CTRL_Z, Screen};
 use crate::support::*;
 
 const CANNOT_LEND: &str = "setsid can't lend a terminal here";
@@ -28,6 +28,12 @@ fn held(address: SocketAddr, path: &str) -> Client {
     let mut client = Client::connect(address);
     client.get(path).until_read();
     client
+}
+
+/// One more Ctrl-C, which is no part of the first.
+fn forces(screen: &Screen) {
+    sleep(BEYOND_DEBOUNCE);
+    screen.types(CTRL_C);
 }
 
 fn starts_task(address: SocketAddr) {
@@ -78,7 +84,7 @@ fn tty_1_on_a_terminal_an_end_shows_what_holds_it() {
             seen.contains(" 28 s of 30 s left") && seen.matches(" left").count() == 1
         });
         assert!(server.is_running());
-        screen.types(CTRL_C);
+        forces(&screen);
         server.exit().assert_code(130);
         assert_only_the_report_is_left(&screen, "forced");
     }
@@ -110,8 +116,7 @@ fn tty_2_in_the_lame_duck_a_ctrl_c_begins_the_drain() {
     screen.types(CTRL_C);
     screen.wait_for("Ctrl-C: stop waiting");
     server.wait_for_seal();
-    sleep(BEYOND_DEBOUNCE);
-    screen.types(CTRL_C);
+    forces(&screen);
     server.exit().assert_code(130);
     assert_only_the_report_is_left(&screen, "forced");
 }
@@ -157,7 +162,7 @@ fn tty_3_what_is_written_past_the_log_stays() {
             line.is_some() && seen.matches("draining  ").count() == 1
         });
     }
-    screen.types(CTRL_C);
+    forces(&screen);
     server.exit().assert_code(130);
     assert_only_the_report_is_left(&screen, "forced");
     let lines = screen.all_lines();
@@ -183,7 +188,7 @@ fn tty_4_what_is_no_terminal_to_draw_on_gets_log_lines() {
     }
     for (screen, server, _held) in on_terminals {
         screen.wait_for("draining: 1 request, ");
-        screen.types(CTRL_C);
+        forces(&screen);
         server.exit().assert_code(130);
         screen.wait_for_end();
         assert!(!screen.written().contains('\x1b'), "{:?}", screen.written());
@@ -193,6 +198,30 @@ fn tty_4_what_is_no_terminal_to_draw_on_gets_log_lines() {
     piped.terminate();
     piped.exit().assert_code(143);
     assert!(!log.contains("\x1b[?7l") && !log.contains("\x1b[J"), "{log:?}");
+}
+
+/// "names are cut at the terminal's columns": before the last one, where some terminals would erase it again.
+#[test]
+fn tty_4_a_name_that_is_longer_than_the_terminal_is_wide_is_cut() {
+    let Some(mut screen) = Screen::new(60, 24) else { return skipped(CANNOT_LEND) };
+    let address = sockets::free_address();
+    let server = Start::example("background").on(address.port()).on_terminal(&mut screen).launch();
+    wait_until("it listens", || sockets::is_listening(address));
+    // Two columns wide, and an escape sequence in front.
+    let name = format!("%1B%5B2J{}", "%E6%BC%A2".repeat(40));
+    let mut client = Client::connect(address);
+    client.send(http1::request("POST", &format!("/task?how=hangs&name={name}"), ""));
+    assert_eq!(client.response().status, 202);
+    screen.types(CTRL_C);
+    let seen = screen.wait_for("Ctrl-C: stop waiting");
+    let row = seen.lines().find(|row| row.contains("  task  ")).expect("it is named");
+    assert!(row.ends_with("漢…") && row.contains(r#""\u{1b}[2J漢"#), "{seen}");
+    let wide = row.matches('漢').count();
+    assert!((58..60).contains(&(row.chars().count() + wide)), "{wide} of two columns:\n{seen}");
+    forces(&screen);
+    server.exit().assert_code(130);
+    screen.wait_for_end();
+    assert!(screen.has_its_modes(), "its keys do something else than before");
 }
 
 /// "without colours where `NO_COLOR` is set": the view is there, and says the same.
@@ -205,8 +234,7 @@ fn tty_4_no_color_takes_only_the_colours() {
         let _held = held(server.address(), "/sleep?ms=20000");
         screen.types(CTRL_C);
         screen.wait_for("Ctrl-C: stop waiting. What runs is cut");
-        sleep(BEYOND_DEBOUNCE);
-        screen.types(CTRL_C);
+        forces(&screen);
         server.exit().assert_code(130);
         assert_only_the_report_is_left(&screen, "forced");
         seen.push(screen.written().contains("\x1b[1mdraining\x1b[0m"));
@@ -230,7 +258,7 @@ fn tty_4_a_terminal_that_becomes_smaller_has_the_view_once() {
             seen.contains(wanted) && seen.matches("\ndraining").count() == 1
         });
     }
-    screen.types(CTRL_C);
+    forces(&screen);
     server.exit().assert_code(130);
     screen.wait_for_end();
     assert!(screen.rows().iter().any(|line| line.starts_with("glidepath: forced")), "{:?}", screen.rows());
@@ -247,7 +275,7 @@ fn tty_5_a_blocked_runtime_is_shown_and_named() {
         let seen = screen.wait_for("its threads are blocked");
         assert!(seen.contains("the runtime has not run for") && seen.contains("request  GET /block"), "{seen}");
         if further {
-            screen.types(CTRL_C);
+            forces(&screen);
         }
         server.exit().assert_code(code);
         assert_only_the_report_is_left(&screen, outcome);
@@ -288,10 +316,46 @@ fn tty_5_after_a_stop_and_a_continuation_it_goes_on_below() {
         let (shell, view) = (seen.find("$ fg"), seen.find("draining  "));
         shell.is_some() && shell < view && seen.matches("draining  ").count() == 1
     });
+    sleep(BEYOND_DEBOUNCE);
     server.signal(Signal::INT);
     server.exit().assert_code(130);
     screen.wait_for_end();
     assert_the_report_is_last(&screen.all_lines(), "forced");
+}
+
+/// "after a stop" by Ctrl-Z nothing of it is in the shell's way.
+#[test]
+fn tty_5_a_shell_that_stops_it_with_ctrl_z_has_the_terminal_for_itself() {
+    const SHELL: [&str; 3] = ["bash", "--norc", "-i"];
+    if !runs(&["bash", "-c", "true"]) {
+        return skipped("there is no shell with job control here");
+    }
+    let Some(mut screen) = Screen::new(100, 24) else { return skipped(CANNOT_LEND) };
+    let address = sockets::free_address();
+    let shell = Start::command(&SHELL).set("PS1", "shell> ").on_terminal(&mut screen).launch();
+    screen.wait_for("shell>");
+    let target = Start::target().on(address.port()).in_words();
+    screen.types(format!("{target} >/dev/null\n").as_bytes());
+    wait_until("it listens", || sockets::is_listening(address));
+    let _held = held(address, "/sleep?ms=20000");
+    screen.types(CTRL_C);
+    screen.wait_for("Ctrl-C: stop waiting");
+    for stops in 1..3 {
+        screen.types(CTRL_Z);
+        let seen = screen.wait_until("the shell, with nothing behind it", |seen| seen.trim_end().ends_with("shell>"));
+        assert_eq!(seen.matches("Stopped").count(), stops, "{seen}");
+        assert!(!seen.contains("draining  ") && !seen.contains("waiting for"), "{seen}");
+        screen.types(b"fg\n");
+        screen.wait_until("the view, below", |seen| {
+            let (shell, view) = (seen.rfind("shell> fg"), seen.find("draining  "));
+            shell.is_some() && shell < view && seen.contains("Ctrl-C: stop waiting")
+        });
+    }
+    forces(&screen);
+    let seen = screen.wait_until("the shell again", |seen| seen.trim_end().ends_with("shell>"));
+    assert!(seen.contains("glidepath: forced") && !seen.contains("waiting for"), "{seen}");
+    screen.types(b"exit 7\n");
+    shell.exit().assert_code(7);
 }
 
 /// The README's picture is of a real end: written where `GLIDEPATH_PICTURE` says, which `cargo xtask picture` does.
@@ -344,7 +408,7 @@ fn tty_1_the_picture_in_the_readme_is_what_a_terminal_shows() {
     if let Some(file) = file {
         std::fs::write(file, svg).expect("a place for the picture");
     }
-    screen.types(CTRL_C);
+    forces(&screen);
     server.exit().assert_code(130);
     assert_only_the_report_is_left(&screen, "forced");
 }

@@ -80,7 +80,7 @@ fn tty_1_it_begins_on_a_line_of_its_own_behind_the_key_that_the_terminal_shows()
         let mut terminal = terminal(20, 8);
         writes(&mut terminal, before.as_bytes());
         KEY.store(key, Ordering::Relaxed);
-        let mut screen = Screen { ours: false, flushed: false, frame: Vec::new() };
+        let mut screen = Screen { ours: false, hidden: false, flushed: false, frame: Vec::new() };
         writes(&mut terminal, screen.own_line(|| shown));
         assert_eq!(at(&terminal), (row, 0), "behind {before:?}");
         assert_eq!(rows(&terminal).first().map_or("", String::as_str), before.trim_end());

@@ -101,7 +101,14 @@ impl Start {
     /// On this terminal, which is its input and its standard error, and whose keys send it signals.
     pub(crate) fn on_terminal(mut self, screen: &mut Screen) -> Self {
         self.terminal = Some(screen.lend());
-        self.through(&["setsid", "--ctty"]).set("TERM", "xterm-256color").set("LANG", "C.UTF-8")
+        self.wrapper.splice(0..0, ["setsid", "--ctty"].map(ToString::to_string));
+        self.set("TERM", "xterm-256color").set("LANG", "C.UTF-8")
+    }
+
+    /// The program, and what it is set to, for a shell that starts it.
+    pub(crate) fn in_words(&self) -> String {
+        let settings = self.settings.iter().map(|(name, value)| format!("{name}={value} "));
+        settings.collect::<String>() + &self.program.display().to_string()
     }
 
     /// Nobody reads its outputs: whatever it writes there fails.

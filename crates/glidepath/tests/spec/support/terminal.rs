@@ -14,6 +14,7 @@ use super::{PATIENCE, runs};
 
 /// What Ctrl and a letter send.
 pub(crate) const CTRL_C: &[u8] = b"\x03";
+pub(crate) const CTRL_Z: &[u8] = b"\x1a";
 pub(crate) const CTRL_BACKSLASH: &[u8] = b"\x1c";
 
 /// The side where the person sits. Nothing that was ever on it is forgotten.
