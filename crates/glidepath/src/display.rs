@@ -8,11 +8,13 @@ mod frame;
 mod screen;
 mod view;
 
+use std::io::Write as _;
+use std::process::{ExitCode, Termination};
 use std::time::Duration;
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::report::{Kind, Seconds, Snapshot};
+use crate::report::{Kind, Outcome, Report, Seconds, Snapshot};
 
 pub(crate) use frame::Scene;
 pub use screen::{Stderr, stderr};
@@ -72,4 +74,35 @@ fn counts(snapshot: &Snapshot) -> Vec<String> {
 
 fn counted(count: usize, name: &str) -> String {
     format!("{count} {name}{}", if count == 1 { "" } else { "s" })
+}
+
+impl Termination for Report {
+    /// Prints the report on standard error, unless it was printed already, and gives its exit code.
+    fn report(self) -> ExitCode {
+        print_once(&self);
+        ExitCode::from(self.exit_code)
+    }
+}
+
+/// Writes the report on standard error, once. A closed standard error is no reason to panic.
+pub(crate) fn print_once(report: &Report) {
+    if report.printed.claim() {
+        let text = report.to_string();
+        let text = if view::look().is_some_and(|look| look.colours) { coloured(&text, report.outcome) } else { text };
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+}
+
+/// The outcome in a colour of its own; the words say the same.
+fn coloured(text: &str, outcome: Outcome) -> String {
+    let colour = match outcome {
+        Outcome::Clean => "\x1b[1;32m",
+        Outcome::Cut | Outcome::Forced => "\x1b[1;33m",
+        Outcome::Failed => "\x1b[1;31m",
+    };
+    let parts = text.split_once(": ").and_then(|(head, rest)| Some((head, rest.split_once(" (")?)));
+    match parts {
+        Some((head, (how, rest))) => format!("{head}: {colour}{how}\x1b[0m ({rest}"),
+        None => text.to_owned(),
+    }
 }

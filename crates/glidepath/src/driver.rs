@@ -561,7 +561,7 @@ fn end_process(shared: &Shared) -> ! {
         }
         None => shared.finish(Some("a runtime whose threads are all blocked, or `main`, which does not poll `serve`")),
     };
-    report::print_once(&report);
+    display::print_once(&report);
     shared.restart.end_successor();
     os::exit_now(report.exit_code.into())
 }

@@ -92,7 +92,7 @@ impl View {
 }
 
 /// What standard error can do, if it is a terminal that can be drawn on and somebody looks at it.
-fn look() -> Option<Look> {
+pub(super) fn look() -> Option<Look> {
     let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let dumb = variable("TERM").is_none_or(|term| term == "dumb");
     let in_ci = variable("CI").is_some_and(|ci| ci != "false");

@@ -242,6 +242,30 @@ fn tty_4_no_color_takes_only_the_colours() {
     assert_eq!(seen, [true, false]);
 }
 
+/// "a pipe gets no control sequence" with the report, and a terminal its outcome in a colour.
+#[test]
+fn tty_4_the_report_is_coloured_on_a_terminal_only() {
+    const WORDS: &str = "all work finished";
+    let Some(mut screen) = Screen::new(80, 24) else { return skipped(CANNOT_LEND) };
+    let address = sockets::free_address();
+    let start = || Start::example("held").on(address.port()).set("TERM", "xterm-256color");
+    let server = start().on_terminal(&mut screen).launch();
+    wait_until("it listens", || sockets::is_listening(address));
+    screen.types(CTRL_C);
+    server.exit().assert_code(0);
+    assert_only_the_report_is_left(&screen, WORDS);
+    assert!(screen.written().contains(&format!("\x1b[1;32m{WORDS}\x1b[0m (SIGINT")), "{:?}", screen.written());
+
+    let piped = start().launch();
+    wait_until("it listens", || sockets::is_listening(address));
+    let exit = piped.end();
+    assert!(
+        exit.stderr.contains(&format!("glidepath: {WORDS} (SIGTERM")) && !exit.stderr.contains('\x1b'),
+        "{}",
+        exit.stderr
+    );
+}
+
 /// "never wider or higher than the terminal", also when that has become smaller.
 #[test]
 fn tty_4_a_terminal_that_becomes_smaller_has_the_view_once() {
