@@ -5,6 +5,7 @@
 //! curl localhost:4000/reports/2026.csv                     # a row every now and then, for some minutes
 //! curl localhost:4000/search                               # waits for a neighbour that never answers
 //! curl -X POST localhost:4000/orders                       # answered at once; its receipt takes its time
+//! curl -X POST localhost:4000/backup                      # a blocking call that nobody tracks: seen after the report
 //! curl -T big.csv --limit-rate 10k localhost:4000/import   # an upload that is slow
 //! ```
 //!
@@ -38,6 +39,7 @@ async fn main() -> glidepath::Result<Report> {
         .route("/reports/2026.csv", get(report))
         .route("/search", get(pending::<StatusCode>))
         .route("/orders", post(order))
+        .route("/backup", post(backup))
         .route("/import", any(import))
         .with_state(lifecycle.tasks());
     let port = number("PORT").unwrap_or(4000);
@@ -59,6 +61,11 @@ async fn order(State(tasks): State<Tasks>) -> &'static str {
         tracing::info!("receipt sent");
     });
     "ordered\n"
+}
+
+async fn backup() -> &'static str {
+    tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_secs(60)));
+    "begun\n"
 }
 
 async fn import(body: Body) -> Result<String, StatusCode> {

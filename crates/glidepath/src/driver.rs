@@ -48,6 +48,9 @@ const TRIM_SHARE: u32 = 1000;
 /// When the runtime has not run a task for so long, a person is told.
 const SILENT: Duration = Duration::from_secs(1);
 
+/// So long after the end of all work a process that is still there says why.
+const LINGERS: Duration = Duration::from_secs(1);
+
 type OnReport = Box<dyn FnOnce(&Report) + Send>;
 
 /// What all handles of one lifecycle share.
@@ -497,15 +500,17 @@ pub(crate) fn stand_by(shared: &Arc<Shared>, mut signals: Signals) -> ! {
     let mut vigil = Vigil::new(PROCESS_MARGIN);
     let mut sweep_at = Instant::now();
     let mut trims_at = sweep_at;
+    let mut lingers = Lingers::default();
     loop {
         let now = Instant::now();
+        lingers.look(shared, now);
         let looks_at = match shared.process_ends_at().map(|at| vigil.look(at, now)) {
             Some(None) => end_process(shared),
             Some(looks_at) => looks_at,
             None => None,
         };
         let sweeps = (Phase::Serving..Phase::Ended).contains(&shared.phase());
-        let wakes_at = looks_at.into_iter().chain(sweeps.then_some(sweep_at)).min();
+        let wakes_at = looks_at.into_iter().chain(sweeps.then_some(sweep_at)).chain(lingers.says_at()).min();
         let limit = wakes_at.map(|at| at.saturating_duration_since(now));
         match signals.wait(limit, || shared.restart.is_on()) {
             Heard::Restart => {
@@ -542,6 +547,35 @@ pub(crate) fn stand_by(shared: &Arc<Shared>, mut signals: Signals) -> ! {
             shared.sweep_due.store(true, Ordering::Relaxed);
             shared.changed.notify_one();
         }
+    }
+}
+
+/// A process that is still there after its end: nobody would see why.
+#[derive(Debug, Default)]
+struct Lingers {
+    since: Option<Instant>,
+    said: bool,
+}
+
+impl Lingers {
+    fn says_at(&self) -> Option<Instant> {
+        self.since.filter(|_| !self.said).map(|since| since + LINGERS)
+    }
+
+    fn look(&mut self, shared: &Shared, now: Instant) {
+        if shared.phase() == Phase::Ended {
+            self.since.get_or_insert(now);
+        }
+        if self.says_at().is_none_or(|at| now < at) {
+            return;
+        }
+        self.said = true;
+        let left = shared.process_ends_at().map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        tracing::warn!(
+            "all work has ended and the process has not: `main` has not returned, or the runtime waits for a blocking call; \
+             it is ended in {}, by SIGQUIT at once",
+            report::Seconds(left)
+        );
     }
 }
 

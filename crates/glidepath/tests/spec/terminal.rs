@@ -7,7 +7,7 @@ use std::thread::sleep;
 
 use rustix::process::Signal;
 
-use crate::support::terminal::{CTRL_BACKSLASH, CTRL_C, CTRL_Z, Screen};
+use crate::support::terminal::{CTRL_BACKSLASH, CTRL_C, CTRL_Q, CTRL_S, CTRL_Z, Screen};
 use crate::support::*;
 
 const CANNOT_LEND: &str = "setsid can't lend a terminal here";
@@ -345,6 +345,45 @@ fn tty_5_after_a_stop_and_a_continuation_it_goes_on_below() {
     server.exit().assert_code(130);
     screen.wait_for_end();
     assert_the_report_is_last(&screen.all_lines(), "forced");
+}
+
+/// "a process that is still there when all work has ended says so"
+#[test]
+fn tty_6_what_is_still_there_after_its_report_says_why() {
+    for holds in [true, false] {
+        let address = sockets::free_address();
+        let server = Start::example("held").on(address.port()).launch();
+        wait_until("it listens", || sockets::is_listening(address));
+        let mut client = Client::connect(address);
+        client.send(http1::request(if holds { "POST" } else { "GET" }, "/backup", "content-length: 0\r\n"));
+        client.response();
+        drop(client);
+        server.terminate();
+        if holds {
+            let told = server.stderr.wait_for("all work has ended and the process has not");
+            assert!(told.contains("blocking call") && told.contains("it is ended in 2"), "{told}");
+            server.signal(Signal::QUIT);
+            server.exit().assert_code(131);
+        } else {
+            let exit = server.exit();
+            assert!(!exit.assert_code(0).stderr.contains("process has not"), "{}", exit.stderr);
+        }
+    }
+}
+
+/// "the terminal takes nothing": Ctrl-S, which holds up whoever writes. Ctrl-Q lets them go on.
+#[test]
+fn tty_5_a_terminal_that_takes_nothing_holds_up_no_end() {
+    let Some(mut screen) = Screen::new(80, 24) else { return skipped(CANNOT_LEND) };
+    let server = on(&mut screen, Start::target().set("GRACE", 2));
+    let _held = held(server.address(), "/log?lines=1000&ms=20");
+    let asked = server.terminate();
+    screen.wait_for("Ctrl-C: stop waiting");
+    screen.types(CTRL_S);
+    let exit = server.exit();
+    exit.assert_code(3);
+    assert!(exit.at - asked < ms(2500 + 500), "{:?} after the signal", exit.at - asked);
+    screen.types(CTRL_Q);
 }
 
 /// "after a stop" by Ctrl-Z nothing of it is in the shell's way.

@@ -14,6 +14,8 @@ use super::{PATIENCE, runs};
 
 /// What Ctrl and a letter send.
 pub(crate) const CTRL_C: &[u8] = b"\x03";
+pub(crate) const CTRL_Q: &[u8] = b"\x11";
+pub(crate) const CTRL_S: &[u8] = b"\x13";
 pub(crate) const CTRL_Z: &[u8] = b"\x1a";
 pub(crate) const CTRL_BACKSLASH: &[u8] = b"\x1c";
 
