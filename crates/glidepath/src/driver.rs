@@ -37,19 +37,15 @@ mod hand_on;
 #[cfg(not(unix))]
 #[path = "driver/no_hand_on.rs"]
 mod hand_on;
+mod held_by;
 
 use hand_on::{HandOn, Restart};
+use held_by::{Lingers, Pulse};
 
 /// How often connections are looked at that may be idle or too slow.
 const SWEEP: Duration = Duration::from_millis(500);
 /// Of the time, giving memory back takes one part of so many: it may hold up whoever allocates.
 const TRIM_SHARE: u32 = 1000;
-
-/// When the runtime has not run a task for so long, a person is told.
-const SILENT: Duration = Duration::from_secs(1);
-
-/// So long after the end of all work a process that is still there says why.
-const LINGERS: Duration = Duration::from_secs(1);
 
 type OnReport = Box<dyn FnOnce(&Report) + Send>;
 
@@ -363,31 +359,6 @@ impl Shared {
     }
 }
 
-/// Looks whether the runtime runs tasks: it is given one, and another when that has run.
-#[derive(Default)]
-struct Pulse {
-    awaited: Option<(Instant, Arc<AtomicBool>)>,
-}
-
-impl Pulse {
-    /// For how long it has not, if that is worth a word.
-    fn missed_for(&mut self, runtime: &Handle) -> Option<Duration> {
-        let now = Instant::now();
-        match &self.awaited {
-            Some((since, beat)) if !beat.load(Ordering::Relaxed) => {
-                Some(now - *since).filter(|missed| *missed >= SILENT)
-            }
-            _ => {
-                let beat = Arc::new(AtomicBool::new(false));
-                self.awaited = Some((now, Arc::clone(&beat)));
-                #[expect(clippy::disallowed_methods, reason = "it is nothing that an end would wait for")]
-                runtime.spawn(async move { beat.store(true, Ordering::Relaxed) });
-                None
-            }
-        }
-    }
-}
-
 /// The exit code of a forced end.
 fn exit_code(ending: Ending) -> Option<u8> {
     let Ending::Forced(by) = ending else { return None };
@@ -547,35 +518,6 @@ pub(crate) fn stand_by(shared: &Arc<Shared>, mut signals: Signals) -> ! {
             shared.sweep_due.store(true, Ordering::Relaxed);
             shared.changed.notify_one();
         }
-    }
-}
-
-/// A process that is still there after its end: nobody would see why.
-#[derive(Debug, Default)]
-struct Lingers {
-    since: Option<Instant>,
-    said: bool,
-}
-
-impl Lingers {
-    fn says_at(&self) -> Option<Instant> {
-        self.since.filter(|_| !self.said).map(|since| since + LINGERS)
-    }
-
-    fn look(&mut self, shared: &Shared, now: Instant) {
-        if shared.phase() == Phase::Ended {
-            self.since.get_or_insert(now);
-        }
-        if self.says_at().is_none_or(|at| now < at) {
-            return;
-        }
-        self.said = true;
-        let left = shared.process_ends_at().map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        tracing::warn!(
-            "all work has ended and the process has not: `main` has not returned, or the runtime waits for a blocking call; \
-             it is ended in {}, by SIGQUIT at once",
-            report::Seconds(left)
-        );
     }
 }
 
