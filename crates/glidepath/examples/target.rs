@@ -90,6 +90,9 @@ async fn serve(settings: Settings, lifecycle: Lifecycle) -> glidepath::Result<Re
         let admin = Listener::bind("admin", (Ipv4Addr::LOCALHOST, port)).await?;
         say(io::stderr(), format_args!("admin on {}", admin.local_addr()?));
         server = server.admin(admin);
+        if settings.admin_page {
+            server = server.admin_page();
+        }
     }
     if let Some(token) = settings.admin_token {
         server = server.admin_token(token);
@@ -128,6 +131,7 @@ struct Settings {
     unix: Option<PathBuf>,
     restart: bool,
     admin_token: Option<String>,
+    admin_page: bool,
     keep: bool,
     dump_json: bool,
     dump_on_usr1: bool,
@@ -145,6 +149,7 @@ impl Settings {
             unix: env::var_os("UNIX").map(PathBuf::from),
             restart: env::var_os("RESTART").is_some(),
             admin_token: env::var("ADMIN_TOKEN").ok(),
+            admin_page: env::var_os("ADMIN_PAGE").is_some(),
             keep: env::var_os("KEEP").is_some(),
             dump_json: env::var_os("DUMP_JSON").is_some(),
             dump_on_usr1: env::var_os("DUMP_ON_USR1").is_some(),

@@ -143,7 +143,7 @@ impl Shared {
         *lock(&self.on_report) = Some(tell);
     }
 
-    fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         self.born.elapsed()
     }
 
@@ -396,6 +396,8 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
                     shared.view.end();
                     hand_on.finish(shared);
                     let report = shared.finish(None);
+                    #[cfg(feature = "admin")]
+                    admin.tell(&report);
                     admin.close().await;
                     return match failed {
                         Some(error) => Err(Error::listener(error)),
