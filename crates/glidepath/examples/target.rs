@@ -37,7 +37,7 @@ use tokio::time::{interval, sleep};
 
 fn main() -> ExitCode {
     // Whoever reads our log may be gone; unless told, this subscriber panics then.
-    tracing_subscriber::fmt().with_writer(io::stderr).log_internal_errors(false).init();
+    tracing_subscriber::fmt().with_writer(glidepath::stderr).log_internal_errors(false).init();
     let settings = match Settings::from_env() {
         Ok(settings) => settings,
         Err(wrong) => {
@@ -187,6 +187,7 @@ fn app(tasks: Tasks) -> Router {
         .route("/block", get(block_a_while))
         .route("/stream", get(stream_chunks))
         .route("/sse", get(events))
+        .route("/log", get(log_lines))
         .route("/echo", post(count_body))
         .route("/task", post(start_task))
         .route("/ws", any(echo_messages))
@@ -236,6 +237,21 @@ async fn events() -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
         ticks.tick().await;
         Some((Ok(Event::default().data("x")), ticks))
     }))
+}
+
+#[derive(Deserialize)]
+struct Lines {
+    lines: u64,
+    ms: u64,
+}
+
+/// A line in the log every so often.
+async fn log_lines(Query(Lines { lines, ms }): Query<Lines>) -> &'static str {
+    for n in 0..lines {
+        sleep(Duration::from_millis(ms)).await;
+        tracing::info!("line {n} of {lines}");
+    }
+    "logged"
 }
 
 async fn count_body(body: Body) -> Result<String, StatusCode> {

@@ -21,6 +21,7 @@ mod slow_clients;
 mod slow_link;
 mod support;
 mod systemd;
+mod terminal;
 mod tls;
 mod under_load;
 mod upgraded;
