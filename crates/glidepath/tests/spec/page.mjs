@@ -54,7 +54,7 @@ const states = {
   held: (seen) => seen.headline === "Serving" && seen.why.startsWith("1 request running.") && seen.rows === 1 && seen.drawn > 0,
   draining: (seen) => seen.headline === "Draining, held by 1 request" && seen.left !== null && seen.rows === 1,
   ended: (seen) => seen.headline.startsWith("Ended: ") && seen.link === "waiting for the next process",
-  lost: (seen) => seen.link.startsWith("nothing heard for ") && seen.ended === null,
+  lost: (seen) => seen.headline.startsWith("No contact with process ") && seen.link.startsWith("nothing heard for ") && seen.ended === null,
   again: (seen) => seen.headline === "Serving" && seen.link === "live" && seen.processes.length === 3,
   back: (seen) => seen.headline === "Serving" && seen.link === "live" && seen.ended === null && seen.processes.length === 2,
 };

@@ -120,7 +120,7 @@ function take(next) {
     lives.length = Math.min(lives.length, LIVES);
     if (ended) say(`Process ${next.pid} is here.`);
     ended = null;
-  } else if (last.phase !== next.phase) {
+  } else if (last.phase !== next.phase && next.phase !== "ended") {
     say(`${asSentence(phaseName(next.phase))}${next.cause ? ` (${next.cause})` : ""}.`);
   }
   frame = next;
@@ -147,7 +147,7 @@ function show() {
   showLink();
   if (!frame) return;
   const [headline, why] = ended ? howItEnded(ended) : story(frame);
-  write("headline", headline);
+  write("headline", link === "lost" && !ended ? `No contact with process ${frame.pid}; the last seen: ${phaseName(phase)}` : headline);
   write("why", why);
   write("program", frame.program);
   write("process", `process ${frame.pid}, ${ended ? `ended ${clock(ended.at)}` : `up ${span(frame.up_ms)}`}`);
