@@ -40,7 +40,13 @@ pub(crate) struct Admin {
     changed: Arc<Notify>,
     /// Set after a listener was added, or before.
     token: Token,
+    #[cfg(feature = "metrics")]
+    render: Render,
 }
+
+/// Gives the metrics in Prometheus' text format.
+#[cfg(feature = "metrics")]
+type Render = Arc<OnceLock<Box<dyn Fn() -> String + Send + Sync>>>;
 
 /// What those who may ask for an end or a restart know. Nobody may, unless it is set.
 type Token = Arc<OnceLock<String>>;
@@ -53,13 +59,21 @@ impl Admin {
             registry: Registry::new(&Plan::default(), Arc::clone(&changed)),
             changed,
             token: Token::default(),
+            #[cfg(feature = "metrics")]
+            render: Render::default(),
         }
     }
 
     pub(crate) fn add(&mut self, listener: Listener, shared: &Arc<Shared>) {
         let control = Control { token: Arc::clone(&self.token), shared: Arc::clone(shared) };
         let probes = Probes { readiness: shared.readiness.clone(), phase: shared.phases() };
-        self.acceptors.push(accept(listener, Port { probes, control }, &self.registry));
+        let port = Port {
+            probes,
+            control,
+            #[cfg(feature = "metrics")]
+            render: Arc::clone(&self.render),
+        };
+        self.acceptors.push(accept(listener, port, &self.registry));
     }
 
     pub(crate) fn set_token(&self, token: String) {
@@ -67,6 +81,13 @@ impl Admin {
             tracing::warn!("the token of the admin port is empty; nobody can ask there for an end or a restart");
         } else if self.token.set(token).is_err() {
             tracing::warn!("the admin port has a token already; the first one holds");
+        }
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn set_metrics(&self, render: Box<dyn Fn() -> String + Send + Sync>) {
+        if self.render.set(render).is_err() {
+            tracing::warn!("the admin port has metrics already; the first ones hold");
         }
     }
 
@@ -129,6 +150,8 @@ impl Admin {
 struct Port {
     probes: Probes,
     control: Control,
+    #[cfg(feature = "metrics")]
+    render: Render,
 }
 
 impl Service<Request<Body>> for Port {
@@ -142,6 +165,11 @@ impl Service<Request<Body>> for Port {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (method, path) = (request.method(), request.uri().path());
+        #[cfg(feature = "metrics")]
+        if let Some(render) = self.render.get().filter(|_| path == "/metrics") {
+            let answer = scraped(method, &self.control.shared, render);
+            return Box::pin(async { Ok(answer) });
+        }
         let Some(action) = Action::of(path).filter(|_| self.control.is_on()) else {
             let answer = self.probes.answer(method, path);
             return Box::pin(async { Ok(answer) });
@@ -169,6 +197,19 @@ fn plain(status: StatusCode, says: impl Into<String>) -> Response<String> {
 fn not_allowed(allowed: &'static str, says: &str) -> Response<String> {
     let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, says);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// Told how it stands right before it is rendered, so that a scrape is never late.
+#[cfg(feature = "metrics")]
+fn scraped(method: &Method, shared: &Shared, render: impl Fn() -> String) -> Response<String> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return not_allowed("GET, HEAD", "GET or HEAD");
+    }
+    shared.publish();
+    let mut response = plain(StatusCode::OK, render());
+    let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, format);
     response
 }
 

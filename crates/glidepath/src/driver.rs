@@ -36,11 +36,15 @@ mod hand_on;
 #[cfg(not(unix))]
 #[path = "driver/no_hand_on.rs"]
 mod hand_on;
+#[cfg(feature = "metrics")]
+mod metrics;
 
 use hand_on::{HandOn, Restart};
 
 /// How often connections are looked at that may be idle or too slow.
 const SWEEP: Duration = Duration::from_millis(500);
+/// In sweeps: how often the metrics are told how it stands, for recorders that push. Whoever scrapes is told at once.
+const PUBLISH_EVERY: u32 = 20;
 /// Of the time, giving memory back takes one part of so many: it may hold up whoever allocates.
 const TRIM_SHARE: u32 = 1000;
 
@@ -67,6 +71,9 @@ pub(crate) struct Shared {
     /// Said by the signal thread.
     sweep_due: AtomicBool,
     last_resort: LastResort,
+    /// Whoever tells the metrics has it.
+    #[cfg(feature = "metrics")]
+    publishes: Mutex<()>,
 }
 
 struct Inner {
@@ -74,6 +81,8 @@ struct Inner {
     /// For [`drive`].
     commands: VecDeque<Command>,
     stopped: Option<Moment>,
+    /// When each phase began, by its number.
+    began: [Option<Moment>; Phase::COUNT],
     handover: Handover,
     /// For [`drive`], too, which does these first.
     handover_commands: VecDeque<handover::Command>,
@@ -90,6 +99,7 @@ impl Shared {
             core: Core::new(plan),
             commands: VecDeque::new(),
             stopped: None,
+            began: [None; Phase::COUNT],
             handover: Handover::new(restart.has_predecessor()),
             handover_commands: VecDeque::new(),
             callers: Vec::new(),
@@ -112,6 +122,8 @@ impl Shared {
             thread,
             sweep_due: AtomicBool::new(false),
             last_resort: LastResort::default(),
+            #[cfg(feature = "metrics")]
+            publishes: Mutex::default(),
         })
     }
 
@@ -180,6 +192,8 @@ impl Shared {
         }
         let (phase, cause) = (inner.core.phase(), inner.core.cause());
         let limit = inner.core.process_ends_at();
+        let phases = passed(before, phase);
+        phases.clone().for_each(|phase| inner.began[phase as usize] = Some(now));
         let to_do = !inner.commands.is_empty() || !inner.handover_commands.is_empty() || limit != limit_before;
         if let Some(limit) = limit.filter(|_| self.thread.is_some() && limit != limit_before) {
             let code = exit_code(inner.core.ending()).unwrap_or(EXIT_CUT);
@@ -190,7 +204,9 @@ impl Shared {
         if phase != before {
             self.show(phase);
             let cause = cause.map(signal::name);
-            tracing::info!(%phase, cause, "lifecycle");
+            for phase in phases {
+                tracing::info!(%phase, cause, "lifecycle");
+            }
         }
         if phase != before || to_do {
             self.changed.notify_one();
@@ -198,7 +214,14 @@ impl Shared {
                 thread.wake();
             }
         }
+        if phase != before {
+            self.publish();
+        }
     }
+
+    /// Tells the metrics how it stands.
+    #[cfg(not(feature = "metrics"))]
+    fn publish(&self) {}
 
     /// Two threads may come here in the wrong order: an earlier phase is not shown again.
     fn show(&self, phase: Phase) {
@@ -250,6 +273,7 @@ impl Shared {
         *kept = Some(report.clone());
         drop(kept);
         drop(never_began);
+        self.publish();
         // Taken out first: it may use the lifecycle.
         let tell = lock(&self.on_report).take();
         if let Some(tell) = tell {
@@ -298,6 +322,13 @@ impl Shared {
     }
 }
 
+/// The phases from `before`, which is none of them, to `now`: one step may go through several. The end can't pass a lame duck
+/// by without waiting in it.
+fn passed(before: Phase, now: Phase) -> impl Iterator<Item = Phase> + Clone {
+    let between = [Phase::Draining, Phase::Closing].into_iter().filter(move |phase| before < *phase && *phase < now);
+    between.chain((before != now).then_some(now))
+}
+
 /// The exit code of a forced end.
 fn exit_code(ending: Ending) -> Option<u8> {
     let Ending::Forced(by) = ending else { return None };
@@ -309,6 +340,7 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
     shared.listeners.store(acceptors.len(), Ordering::Release);
     let mut hooks: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
     let mut failed = None;
+    let mut sweeps = 0_u32;
     let mut display = Display::new();
     let mut sweep = shared.thread.is_none().then(|| {
         let mut sweep = interval(SWEEP);
@@ -369,6 +401,10 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
         if shared.sweep_due.swap(false, Ordering::Relaxed) {
             shared.registry.sweep();
             admin.sweep();
+            sweeps = sweeps.wrapping_add(1);
+            if sweeps % PUBLISH_EVERY == 0 {
+                shared.publish();
+            }
         }
         shared.dispatch(Event::Look);
     }

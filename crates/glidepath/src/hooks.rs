@@ -99,6 +99,11 @@ impl Hooks {
         self.book().running().into_iter().collect()
     }
 
+    #[cfg(feature = "metrics")]
+    pub(crate) fn counts(&self) -> report::Hooks {
+        self.book().count
+    }
+
     /// The counts, what was aborted, and who panicked.
     pub(crate) fn account(&self) -> (report::Hooks, Vec<Running>, Vec<String>) {
         let book = self.book();

@@ -45,7 +45,7 @@ pub(crate) enum State {
 }
 
 impl State {
-    const ALL: [(Self, &str); 10] = [
+    pub(super) const ALL: [(Self, &str); 10] = [
         (Self::Handshake, "handshake"),
         (Self::Fresh, "new"),
         (Self::Head, "reading a head"),
@@ -454,6 +454,13 @@ impl Entry {
                 self.wake();
             }
         }
+    }
+
+    /// Its state, its counts so far, and how many requests are in flight.
+    #[cfg(feature = "metrics")]
+    pub(super) fn tally(&self) -> (State, report::Requests, usize) {
+        let inner = lock(&self.inner);
+        (self.state(), inner.count, inner.requests.len())
     }
 
     pub(super) fn running(&self, now: u64) -> Vec<Running> {

@@ -16,7 +16,7 @@ use crate::listener::Acceptor;
 use crate::os;
 use crate::phase::{self, Cause, Phase};
 use crate::restart::{HandedOn, Passed, Predecessor, Program, Succession};
-use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::systemd::{Due, Manager};
 
@@ -33,6 +33,17 @@ pub(crate) struct Restart {
     unfinished: AtomicU32,
     /// The process that has taken over, or zero.
     successor: AtomicU32,
+    refused: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// How many restarts were asked for, by what became of them.
+#[cfg(feature = "metrics")]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub(super) succeeded: u64,
+    pub(super) failed: u64,
+    pub(super) refused: u64,
 }
 
 impl Restart {
@@ -49,6 +60,8 @@ impl Restart {
             predecessor: Mutex::new(predecessor),
             unfinished: AtomicU32::new(0),
             successor: AtomicU32::new(0),
+            refused: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
         }
     }
 
@@ -72,6 +85,16 @@ impl Restart {
         Some(self.successor.load(Ordering::Acquire)).filter(|pid| *pid != 0)
     }
 
+    /// What became of the restarts that were asked for.
+    #[cfg(feature = "metrics")]
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            succeeded: self.successor().is_some().into(),
+            failed: self.failed.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+
     /// The process ends by force, and with it one that has not taken over: left alone, it would.
     pub(super) fn end_successor(&self) {
         let pid = self.unfinished.load(Ordering::Acquire);
@@ -84,6 +107,14 @@ impl Restart {
 impl Shared {
     /// Asks, and says at once if it is refused.
     pub(super) fn ask_for_restart(&self) -> Result<oneshot::Receiver<Result<u32>>> {
+        let asked = self.try_ask_for_restart();
+        if asked.is_err() {
+            self.restart.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        asked
+    }
+
+    fn try_ask_for_restart(&self) -> Result<oneshot::Receiver<Result<u32>>> {
         if !self.restart.is_on() {
             return Err(Error::restart("it is not turned on; see `Server::restart_in_place`"));
         }
@@ -326,6 +357,7 @@ impl HandOn {
                 shared.hand_over(event);
                 if event == Event::Reaped {
                     let why = self.succession.why();
+                    shared.restart.failed.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!("the restart came to nothing, and this process goes on: {why}");
                     self.manager.goes_on(&why);
                     shared.answer_callers(|| Err(Error::restart(why.clone())));

@@ -5,6 +5,7 @@ mod drain;
 mod ends;
 mod extensions;
 mod hooks;
+mod metrics;
 mod over_tls;
 mod probes;
 mod requests;
