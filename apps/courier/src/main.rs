@@ -44,7 +44,7 @@ async fn main() -> Result<Report, failure::Failure> {
         server = server.and_serve(listener, app.clone());
     }
     if let Some(admin) = admin {
-        server = server.admin(admin);
+        server = server.admin(admin).admin_metrics(log::metrics()?);
     }
     if let Some(token) = config.admin_token {
         server = server.admin_token(token);
