@@ -27,7 +27,7 @@ use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use futures_util::{Stream, StreamExt, stream};
-use glidepath::{Lifecycle, Listener, Report, Tasks};
+use glidepath::{DumpSignal, Lifecycle, Listener, Report, Tasks};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
@@ -61,6 +61,12 @@ fn run(settings: Settings) -> Result<Report, Box<dyn std::error::Error>> {
         say(io::stderr(), format_args!("{report}"));
         say(io::stdout(), format_args!("{}", report.to_json()));
     });
+    if settings.dump_json {
+        lifecycle.dump_json();
+    }
+    if settings.dump_on_usr1 {
+        lifecycle.dump_on(DumpSignal::User1)?;
+    }
     let runtime = settings.runtime()?;
     Ok(runtime.block_on(serve(settings, lifecycle))?)
 }
@@ -124,6 +130,8 @@ struct Settings {
     restart: bool,
     admin_token: Option<String>,
     keep: bool,
+    dump_json: bool,
+    dump_on_usr1: bool,
     workers: Option<usize>,
 }
 
@@ -139,6 +147,8 @@ impl Settings {
             restart: env::var_os("RESTART").is_some(),
             admin_token: env::var("ADMIN_TOKEN").ok(),
             keep: env::var_os("KEEP").is_some(),
+            dump_json: env::var_os("DUMP_JSON").is_some(),
+            dump_on_usr1: env::var_os("DUMP_ON_USR1").is_some(),
             workers: number("WORKERS")?,
         })
     }

@@ -19,14 +19,14 @@ use crate::drain::Drain;
 use crate::error::{Error, Result};
 use crate::handover::{self, Handover};
 use crate::hooks::Hooks;
-use crate::last_resort::LastResort;
+use crate::last_resort::{LastResort, Vigil};
 use crate::listener::Acceptor;
 use crate::os;
 use crate::phase::{Cause, Command, Core, Ending, Event, Left, Moment, Phase};
-use crate::plan::{LAST_RESORT_MARGIN, OVERSLEPT, PROCESS_MARGIN, Plan};
+use crate::plan::{LAST_RESORT_MARGIN, PROCESS_MARGIN, Plan};
 use crate::readiness::Readiness;
 use crate::report::{self, EXIT_CLEAN, EXIT_CUT, EXIT_FAILED, EXIT_SIGNAL_BASE, Outcome, Report, Snapshot};
-use crate::signal::{self, Heard, Signals, Waker};
+use crate::signal::{self, DumpSignal, Heard, Signals, Waker};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::tasks::Tasks;
@@ -69,6 +69,7 @@ pub(crate) struct Shared {
     report: Mutex<Option<Report>>,
     thread: Option<Waker>,
     /// Said by the signal thread.
+    dumps_json: AtomicBool,
     sweep_due: AtomicBool,
     last_resort: LastResort,
     /// Whoever tells the metrics has it.
@@ -120,6 +121,7 @@ impl Shared {
             on_report: Mutex::default(),
             report: Mutex::default(),
             thread,
+            dumps_json: AtomicBool::new(false),
             sweep_due: AtomicBool::new(false),
             last_resort: LastResort::default(),
             #[cfg(feature = "metrics")]
@@ -250,13 +252,44 @@ impl Shared {
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         let inner = lock(&self.inner);
-        let (phase, deadline) = (inner.core.phase(), inner.core.deadline());
+        let (phase, cause, stopped) = (inner.core.phase(), inner.core.cause(), inner.stopped);
+        let ends = [inner.core.deadline(), inner.core.work_ends_at(), inner.core.process_ends_at()];
         drop(inner);
         let mut running = self.registry.list();
         running.extend(self.tasks.list());
         running.extend(self.hooks.list());
-        let left = deadline.map(|deadline| deadline.saturating_sub(self.now()));
-        Snapshot { phase, left, connections: self.registry.by_state(), running }
+        let now = self.now();
+        let [left, work_left, process_left] = ends.map(|at| at.map(|at| at.saturating_sub(now)));
+        Snapshot {
+            pid: std::process::id(),
+            phase,
+            cause: cause.map(signal::name),
+            stopped: stopped.map(|stopped| now.saturating_sub(stopped)),
+            left,
+            work_left,
+            process_left,
+            connections: self.registry.by_state(),
+            running,
+            waiting: self.hooks.waiting(),
+        }
+    }
+
+    /// Writes on standard error what is running.
+    fn dump(&self) {
+        let snapshot = self.snapshot();
+        let dump =
+            if self.dumps_json.load(Ordering::Relaxed) { snapshot.to_json() + "\n" } else { snapshot.to_string() };
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), dump.as_bytes());
+    }
+
+    /// Dumps are JSON from now on.
+    pub(crate) fn dump_json(&self) {
+        self.dumps_json.store(true, Ordering::Relaxed);
+    }
+
+    /// Dumps, and goes on, when this signal comes. Without signals there is none.
+    pub(crate) fn dump_on(&self, signal: DumpSignal) -> std::io::Result<()> {
+        self.thread.as_ref().map_or(Ok(()), |thread| thread.dump_on(signal))
     }
 
     /// Writes the report and tells it, once; later calls give the same.
@@ -438,14 +471,19 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
     if let Err(error) = signals.unblock() {
         tracing::warn!(%error, "cannot unblock signals; those that the process was started with blocked are not heard");
     }
-    let mut second_chance = None;
+    let mut vigil = Vigil::new(PROCESS_MARGIN);
     let mut sweep_at = Instant::now();
     let mut trims_at = sweep_at;
     loop {
-        let ends_at = shared.process_ends_at().map(|at| second_chance.unwrap_or(at));
+        let now = Instant::now();
+        let looks_at = match shared.process_ends_at().map(|at| vigil.look(at, now)) {
+            Some(None) => end_process(shared),
+            Some(looks_at) => looks_at,
+            None => None,
+        };
         let sweeps = (Phase::Serving..Phase::Ended).contains(&shared.phase());
-        let wakes_at = ends_at.into_iter().chain(sweeps.then_some(sweep_at)).min();
-        let limit = wakes_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let wakes_at = looks_at.into_iter().chain(sweeps.then_some(sweep_at)).min();
+        let limit = wakes_at.map(|at| at.saturating_duration_since(now));
         match signals.wait(limit, || shared.restart.is_on()) {
             Heard::Restart => {
                 if let Err(error) = shared.ask_for_restart() {
@@ -453,9 +491,9 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
                 }
             }
             Heard::Stop(cause) => shared.dispatch(Event::Step(cause)),
-            Heard::Dump => {
-                let dump = shared.snapshot().to_string();
-                let _ = std::io::Write::write_all(&mut std::io::stderr(), dump.as_bytes());
+            Heard::Dump => shared.dump(),
+            Heard::DumpAndEnd => {
+                shared.dump();
                 shared.restart.end_successor();
                 os::exit_now(signal::EXIT_DUMP);
             }
@@ -471,13 +509,6 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
             }
             shared.sweep_due.store(true, Ordering::Relaxed);
             shared.changed.notify_one();
-        }
-        let Some(at) = shared.process_ends_at().map(|at| second_chance.unwrap_or(at)) else { continue };
-        if now >= at + OVERSLEPT && second_chance.is_none() {
-            // The whole process was stopped past its deadline (SIG-8): the runtime gets its turn first.
-            second_chance = Some(now + PROCESS_MARGIN);
-        } else if now >= at {
-            end_process(shared);
         }
     }
 }

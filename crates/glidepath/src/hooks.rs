@@ -104,6 +104,11 @@ impl Hooks {
         self.book().count
     }
 
+    /// Those that have not begun, in the order in which they will.
+    pub(crate) fn waiting(&self) -> Vec<String> {
+        self.book().waiting.iter().rev().map(|(name, _)| name.clone().into_owned()).collect()
+    }
+
     /// The counts, what was aborted, and who panicked.
     pub(crate) fn account(&self) -> (report::Hooks, Vec<Running>, Vec<String>) {
         let book = self.book();
@@ -114,7 +119,7 @@ impl Hooks {
 impl Book {
     fn running(&self) -> Option<Running> {
         let (name, since) = self.running.as_ref()?;
-        Some(Running { kind: Kind::Hook, name: format!("\"{name}\""), age: since.elapsed() })
+        Some(Running::new(Kind::Hook, format!("\"{name}\""), since.elapsed()))
     }
 
     fn abort_running(&mut self) {

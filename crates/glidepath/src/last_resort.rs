@@ -9,7 +9,54 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::os;
-use crate::plan::{LAST_RESORT_MARGIN, OVERSLEPT, PROCESS_MARGIN};
+use crate::plan::{LAST_RESORT_MARGIN, PROCESS_MARGIN};
+
+/// How often who is about to end the process looks whether it runs.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Looks that show that it did.
+const ENOUGH: u32 = 2;
+
+/// Whether the process was running before the moment at which it is to be ended.
+///
+/// One that was stopped (SIGSTOP), frozen or asleep until then is given the time anew, once: those who end it in order get
+/// their turn first (SIG-8). How late a thread wakes does not tell: on a busy machine all of them do.
+#[derive(Debug)]
+pub(crate) struct Vigil {
+    /// The time that they have.
+    within: Duration,
+    looks: u32,
+    looked: Option<Instant>,
+    anew: Option<Instant>,
+}
+
+impl Vigil {
+    pub(crate) fn new(within: Duration) -> Self {
+        Self { within, looks: 0, looked: None, anew: None }
+    }
+
+    /// When to look again; `None` when the process is to be ended, which was to be `at`.
+    pub(crate) fn look(&mut self, at: Instant, now: Instant) -> Option<Instant> {
+        let at = self.anew.unwrap_or(at);
+        let left = at.saturating_duration_since(now);
+        if left > self.within {
+            return Some(now + (left - self.within));
+        }
+        if !left.is_zero() {
+            // Others may wake it in between.
+            if self.looked.is_none_or(|looked| now >= looked + LOOK / 2) {
+                self.looked = Some(now);
+                self.looks += 1;
+            }
+            return Some(now + left.min(LOOK));
+        }
+        if self.looks >= ENOUGH || self.anew.is_some() {
+            return None;
+        }
+        self.anew = Some(now + self.within);
+        self.anew
+    }
+}
 
 /// When the process is ended at the latest, and with which code. Does nothing until it is set.
 #[derive(Debug, Default)]
@@ -46,18 +93,72 @@ impl LastResort {
 
 impl Limit {
     fn wait(&self, base: Instant) -> ! {
-        let mut second_chance = None;
+        let mut vigil = Vigil::new(PROCESS_MARGIN + LAST_RESORT_MARGIN);
         loop {
-            let at = second_chance.unwrap_or(base + Duration::from_micros(self.at.load(Ordering::Acquire)));
             let now = Instant::now();
-            if now < at {
-                std::thread::park_timeout(at - now);
-            } else if now >= at + OVERSLEPT && second_chance.is_none() {
-                // The process was stopped past its deadline: those who end it in order get their turn first.
-                second_chance = Some(now + PROCESS_MARGIN + LAST_RESORT_MARGIN);
-            } else {
-                os::exit_now(self.code.load(Ordering::Acquire).into());
+            match vigil.look(base + Duration::from_micros(self.at.load(Ordering::Acquire)), now) {
+                Some(at) => std::thread::park_timeout(at.saturating_duration_since(now)),
+                None => os::exit_now(self.code.load(Ordering::Acquire).into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WITHIN: Duration = Duration::from_millis(350);
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    /// Looks as asked until `stopped`, from then on not before `continued`, and each time as `late`. When it ends the process.
+    fn ends(at: Duration, stopped: Duration, continued: Duration, late: Duration) -> Duration {
+        let start = Instant::now();
+        let mut vigil = Vigil::new(WITHIN);
+        let mut now = start;
+        while let Some(next) = vigil.look(start + at, now) {
+            assert!(next > now, "it does not spin");
+            now = next + late;
+            if (stopped..continued).contains(&(now - start)) {
+                now = start + continued;
+            }
+        }
+        now - start
+    }
+
+    #[test]
+    fn sig_8_a_process_that_was_not_running_has_its_time_anew() {
+        let never = Duration::ZERO;
+        assert_eq!(ends(ms(2350), never, never, never), ms(2350), "the control");
+        for continued in [2300, 2349, 2350, 2351, 5000] {
+            assert_eq!(
+                ends(ms(2350), ms(1000), ms(continued), never),
+                ms(continued).max(ms(2350)) + WITHIN,
+                "{continued}"
+            );
+        }
+        assert_eq!(ends(ms(2350), ms(1000), ms(2200), never), ms(2350), "it had time after that");
+        assert_eq!(ends(ms(2350), ms(2200), ms(5000), never), ms(5000), "it had time before that");
+    }
+
+    #[test]
+    fn end_1_who_wakes_late_on_a_busy_machine_ends_the_process_all_the_same() {
+        for late in [10, 60, 100] {
+            let ended = ends(ms(1350), Duration::ZERO, Duration::ZERO, ms(late));
+            assert!((ms(1350)..=ms(1350 + late)).contains(&ended), "{late} ms late: {ended:?}");
+        }
+    }
+
+    #[test]
+    fn looks_that_others_cause_do_not_count() {
+        let start = Instant::now();
+        let mut vigil = Vigil::new(WITHIN);
+        for _ in 0..10 {
+            assert_eq!(vigil.look(start + ms(300), start), Some(start + LOOK));
+        }
+        assert_eq!(vigil.look(start + ms(300), start + ms(300)), Some(start + ms(650)));
     }
 }

@@ -66,4 +66,5 @@ pub use report::{
     Snapshot, Tasks as TaskCounts,
 };
 pub use server::{Server, serve};
+pub use signal::DumpSignal;
 pub use tasks::{Task, Tasks};

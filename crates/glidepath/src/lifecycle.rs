@@ -13,7 +13,7 @@ use crate::phase::Phase;
 use crate::readiness::Readiness;
 use crate::report::{Report, Snapshot};
 use crate::server::Server;
-use crate::signal::Signals;
+use crate::signal::{DumpSignal, Signals};
 use crate::tasks::Tasks;
 
 /// One service's life: made first, before anything is bound, so that no signal is missed.
@@ -58,6 +58,29 @@ impl Lifecycle {
     /// Its end is asked for through [`Lifecycle::handle`].
     pub fn without_signals() -> Self {
         Self { shared: Shared::new(None) }
+    }
+
+    /// Makes SIGQUIT's dump, and that of [`dump_on`](Self::dump_on), one line of JSON: [`Snapshot::to_json`].
+    pub fn dump_json(&self) {
+        self.shared.dump_json();
+    }
+
+    /// Lets `signal` dump what is running, as SIGQUIT does, but go on. Unless this is called, SIGUSR1 and SIGUSR2 are the
+    /// program's.
+    ///
+    /// # Errors
+    /// When the handler cannot be installed. On Windows there is no such signal.
+    ///
+    /// ```no_run
+    /// # fn main() -> std::io::Result<()> {
+    /// use glidepath::{DumpSignal, Lifecycle};
+    ///
+    /// let lifecycle = Lifecycle::new()?;
+    /// lifecycle.dump_on(DumpSignal::User1)?; // kill -USR1 PID
+    /// # Ok(()) }
+    /// ```
+    pub fn dump_on(&self, signal: DumpSignal) -> io::Result<()> {
+        self.shared.dump_on(signal)
     }
 
     /// Turns on restart in place from now on; see [`Server::restart_in_place`].

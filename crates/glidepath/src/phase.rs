@@ -263,6 +263,14 @@ impl Core {
         }
     }
 
+    /// In the drain, when requests and tasks are cut; hooks have their time after that.
+    pub(crate) fn work_ends_at(&self) -> Option<Moment> {
+        match self.state {
+            State::Draining { ends } => Some(ends.work_by),
+            _ => None,
+        }
+    }
+
     /// When a process that is still there is ended by force.
     pub(crate) fn process_ends_at(&self) -> Option<Moment> {
         self.process_ends_at

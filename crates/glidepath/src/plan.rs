@@ -18,9 +18,6 @@ pub(crate) const PROCESS_MARGIN: Duration = Duration::from_millis(350);
 /// How long after that even the thread that ends the process is not waited for. Still within END-1's half second.
 pub(crate) const LAST_RESORT_MARGIN: Duration = Duration::from_millis(100);
 
-/// Who wakes this much too late was not running: the process was stopped (SIGSTOP), or the machine slept.
-pub(crate) const OVERSLEPT: Duration = Duration::from_millis(50);
-
 /// How long a forced end waits for the runtime to come down by itself. SIG-4 promises one second.
 pub(crate) const FORCE_MARGIN: Duration = Duration::from_millis(500);
 

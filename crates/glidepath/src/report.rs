@@ -174,6 +174,21 @@ pub struct Running {
     /// Since when.
     #[serde(rename = "age_ms", serialize_with = "millis")]
     pub age: Duration,
+    /// The address of a connection's other end; none on unix sockets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// Bytes of a request's body that have come to the app.
+    #[serde(rename = "bytes_in", skip_serializing_if = "Option::is_none")]
+    pub received: Option<u64>,
+    /// Bytes of its answer's body that have come from the app. The client may have fewer.
+    #[serde(rename = "bytes_out", skip_serializing_if = "Option::is_none")]
+    pub sent: Option<u64>,
+}
+
+impl Running {
+    pub(crate) fn new(kind: Kind, name: String, age: Duration) -> Self {
+        Self { kind, name, age, peer: None, received: None, sent: None }
+    }
 }
 
 /// Of what kind something running is.
@@ -192,18 +207,36 @@ pub enum Kind {
 }
 
 /// What is running at one moment: the content of SIGQUIT's dump.
+///
+/// `Display` is for people, [`Snapshot::to_json`] one line for machines.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Snapshot {
+    /// The process.
+    pub pid: u32,
     /// The phase.
     pub phase: Phase,
-    /// What is left of the grace period, once it runs.
+    /// What asked for the end, once somebody has: as in [`Report::cause`].
+    pub cause: Option<&'static str>,
+    /// How long ago that was.
+    #[serde(rename = "stopped_ms", serialize_with = "optional_millis")]
+    pub stopped: Option<Duration>,
+    /// What is left of this phase at the most: in the drain of the grace period, hooks included.
     #[serde(rename = "left_ms", serialize_with = "optional_millis")]
     pub left: Option<Duration>,
+    /// In the drain, what requests and tasks have left of that; the rest is kept for the hooks.
+    #[serde(rename = "work_left_ms", serialize_with = "optional_millis")]
+    pub work_left: Option<Duration>,
+    /// When the process is ended whatever runs.
+    #[serde(rename = "process_left_ms", serialize_with = "optional_millis")]
+    pub process_left: Option<Duration>,
     /// Open connections by state.
+    #[serde(serialize_with = "as_map")]
     pub connections: Vec<(&'static str, usize)>,
     /// Requests, upgraded connections, tasks and hooks, oldest first in each kind.
     pub running: Vec<Running>,
+    /// Hooks that have not begun, in the order in which they will.
+    pub waiting: Vec<String>,
 }
 
 /// Whether the report was printed, shared by all its copies.
@@ -225,6 +258,24 @@ fn optional_millis<S: Serializer>(duration: &Option<Duration>, serializer: S) ->
     match duration {
         Some(duration) => millis(duration, serializer),
         None => serializer.serialize_none(),
+    }
+}
+
+fn as_map<S: Serializer>(counts: &[(&'static str, usize)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(counts.iter().copied())
+}
+
+impl Snapshot {
+    /// The snapshot as one line of JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+    }
+
+    /// Those of one kind, oldest first.
+    fn of(&self, kind: Kind) -> Vec<&Running> {
+        let mut running: Vec<_> = self.running.iter().filter(|running| running.kind == kind).collect();
+        running.sort_by_key(|running| std::cmp::Reverse(running.age));
+        running
     }
 }
 
@@ -336,19 +387,63 @@ impl fmt::Display for Running {
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "glidepath: {}", self.phase)?;
-        if let Some(left) = self.left {
-            write!(f, ", {} left", Seconds(left))?;
+        write!(f, "glidepath: process {}, {}", self.pid, self.phase)?;
+        if let (Some(cause), Some(stopped)) = (self.cause, self.stopped) {
+            write!(f, ", {cause} {} ago", Seconds(stopped))?;
         }
         writeln!(f)?;
-        for (state, count) in &self.connections {
-            writeln!(f, "  connections  {count} {state}")?;
+        let deadlines = [
+            (self.work_left, "for requests and tasks"),
+            (self.left, if self.work_left.is_some() { "with the hooks" } else { "for this phase" }),
+            (self.process_left, "until the process is ended"),
+        ];
+        let deadlines: Vec<_> =
+            deadlines.iter().filter_map(|(left, what)| Some(format!("{} {what}", Seconds((*left)?)))).collect();
+        if !deadlines.is_empty() {
+            writeln!(f, "  {:<12} {}", "left", deadlines.join(", "))?;
         }
-        for running in &self.running {
-            writeln!(f, "  {running}")?;
+        let open: usize = self.connections.iter().map(|(_, count)| count).sum();
+        let states: Vec<_> = self.connections.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        let states = if states.is_empty() { String::new() } else { format!(": {}", states.join(", ")) };
+        writeln!(f, "  {:<12} {open} open{states}", "connections")?;
+        for (kind, head) in
+            [(Kind::Request, "requests"), (Kind::Upgraded, "upgraded"), (Kind::Task, "tasks"), (Kind::Hook, "hooks")]
+        {
+            let running = self.of(kind);
+            let waiting = if kind == Kind::Hook { &self.waiting[..] } else { &[] };
+            if running.is_empty() && waiting.is_empty() {
+                continue;
+            }
+            match waiting.len() {
+                0 => writeln!(f, "  {head:<12} {}", running.len())?,
+                wait => writeln!(f, "  {head:<12} {}, and {wait} to come", running.len())?,
+            }
+            for running in running {
+                writeln!(f, "    {:>8}  {}", Seconds(running.age).to_string(), Details(running))?;
+            }
+            for name in waiting {
+                writeln!(f, "    {:>8}  \"{}\"", "waits", Printable(name))?;
+            }
         }
         if self.running.is_empty() {
             writeln!(f, "  nothing is running")?;
+        }
+        Ok(())
+    }
+}
+
+/// Something that is running: its name, and what else is known of it.
+struct Details<'a>(&'a Running);
+
+impl fmt::Display for Details<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Running { name, peer, received, sent, .. } = self.0;
+        write!(f, "{}", Printable(name))?;
+        if let Some(peer) = peer {
+            write!(f, "  from {peer}")?;
+        }
+        if let (Some(received), Some(sent)) = (received, sent) {
+            write!(f, ", {received} B in, {sent} B out")?;
         }
         Ok(())
     }

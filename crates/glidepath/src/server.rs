@@ -48,11 +48,11 @@ pub(crate) fn accept<A: App>(listener: Listener, app: A, registry: &Arc<Registry
     let registry = Arc::clone(registry);
     #[cfg(feature = "tls")]
     let tls = listener.tls_config();
-    Acceptor::new(listener, move |socket| {
+    Acceptor::new(listener, move |socket, peer| {
         #[cfg(not(feature = "tls"))]
-        let connection = Connection::new(socket, app.clone(), &registry);
+        let connection = Connection::new(socket, peer, app.clone(), &registry);
         #[cfg(feature = "tls")]
-        let connection = Connection::new(socket, tls.clone(), app.clone(), &registry);
+        let connection = Connection::new(socket, peer, tls.clone(), app.clone(), &registry);
         #[expect(clippy::disallowed_methods, reason = "the registry tracks connections")]
         tokio::spawn(connection);
     })
@@ -166,7 +166,7 @@ impl Server {
     /// With the feature `axum` its `ConnectInfo<SocketAddr>` is there, too.
     pub fn peer_addr(self) -> Self {
         if let Ok(lifecycle) = &self.lifecycle {
-            lifecycle.shared.registry.keep_peers();
+            lifecycle.shared.registry.show_peers();
         }
         self
     }

@@ -18,9 +18,21 @@ pub(crate) enum Heard {
     /// Restart in place, where that is on (SIGHUP).
     Restart,
     /// Say what is running, and end (SIGQUIT).
+    DumpAndEnd,
+    /// Say what is running, and go on (a [`DumpSignal`]).
     Dump,
     /// The time is up, or somebody woke the thread.
     Nothing,
+}
+
+/// A signal that the program may choose for a dump after which it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DumpSignal {
+    /// SIGUSR1.
+    User1,
+    /// SIGUSR2.
+    User2,
 }
 
 /// Exit code of a process that was told to dump: 128 and the number of SIGQUIT.
@@ -49,14 +61,16 @@ pub(crate) use imp::{Signals, Waker};
 mod imp {
     use std::io::{self, ErrorKind, IsTerminal, Read, Write};
     use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI32, Ordering};
     use std::time::Duration;
 
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-    use signal_hook::iterator::backend::SignalDelivery;
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+    use signal_hook::iterator::backend::{Handle, SignalDelivery};
     use signal_hook::iterator::exfiltrator::SignalOnly;
     use tokio::time::Instant;
 
-    use super::{Cause, DEBOUNCE, Heard};
+    use super::{Cause, DEBOUNCE, DumpSignal, Heard};
     use crate::os;
 
     /// The handlers; they stand from `install` to the end of the process.
@@ -68,16 +82,34 @@ mod imp {
         last_restart: Option<Instant>,
         /// More than one can be pending; they are told one by one.
         heard: Vec<Heard>,
+        /// Added since this thread has looked; zero is none.
+        added: Arc<AtomicI32>,
     }
 
     /// Wakes the thread that waits for signals.
     #[derive(Debug)]
-    pub(crate) struct Waker(UnixStream);
+    pub(crate) struct Waker {
+        pipe: UnixStream,
+        handle: Handle,
+        added: Arc<AtomicI32>,
+    }
 
     impl Waker {
         pub(crate) fn wake(&self) {
             // Full means that it is about to wake anyway.
-            let _ = (&self.0).write(&[0]);
+            let _ = (&self.pipe).write(&[0]);
+        }
+
+        /// From now on this one is heard, too.
+        pub(crate) fn dump_on(&self, signal: DumpSignal) -> io::Result<()> {
+            let signal = match signal {
+                DumpSignal::User1 => SIGUSR1,
+                DumpSignal::User2 => SIGUSR2,
+            };
+            self.handle.add_signal(signal)?;
+            self.added.store(signal, Ordering::Release);
+            self.wake();
+            Ok(())
         }
     }
 
@@ -93,12 +125,14 @@ mod imp {
             waker.set_nonblocking(true)?;
             os::note_signals(&all);
             let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, &all)?;
-            let mut signals = Self { delivery, all, last_stop: None, last_restart: None, heard: Vec::new() };
+            let added = Arc::new(AtomicI32::new(0));
+            let waker = Waker { pipe: waker, handle: delivery.handle(), added: Arc::clone(&added) };
+            let mut signals = Self { delivery, all, last_stop: None, last_restart: None, heard: Vec::new(), added };
             // One that came meanwhile may come by both ways; the debounce makes them one.
             let early: Vec<i32> = signals.all.iter().copied().filter(|signal| os::was_noted(*signal)).collect();
             // That a restart is wanted is not known as early as this.
             signals.hear(early, false);
-            Ok((signals, Waker(waker)))
+            Ok((signals, waker))
         }
 
         /// To be called on the thread that waits: whatever mask the process inherited, this one hears.
@@ -129,14 +163,19 @@ mod imp {
             };
             let Ok(Some(pending)) = self.delivery.poll_pending(&mut wait) else { return };
             let signals = pending.collect();
+            let added = self.added.swap(0, Ordering::Acquire);
+            if added != 0 {
+                // As with the others: the process may have been started with it blocked.
+                let _ = os::unblock(&[added]);
+            }
             self.hear(signals, restarts());
         }
 
         fn hear(&mut self, signals: Vec<i32>, restarts: bool) {
             for signal in signals {
                 let (last, heard) = match signal {
-                    SIGQUIT => {
-                        self.heard.push(Heard::Dump);
+                    SIGQUIT | SIGUSR1 | SIGUSR2 => {
+                        self.heard.push(if signal == SIGQUIT { Heard::DumpAndEnd } else { Heard::Dump });
                         continue;
                     }
                     // Each kind has a debounce of its own: a stop that follows a restart is no part of it.
@@ -171,7 +210,7 @@ mod imp {
 
     use tokio::signal::windows;
 
-    use super::{Cause, Heard};
+    use super::{Cause, DumpSignal, Heard};
 
     const CTRL_C: i32 = 2;
     const CTRL_BREAK: i32 = 21;
@@ -188,6 +227,10 @@ mod imp {
             if let Err(TrySendError::Disconnected(_)) = self.0.try_send(Heard::Nothing) {
                 tracing::debug!("the signal thread is gone");
             }
+        }
+
+        pub(crate) fn dump_on(&self, _signal: DumpSignal) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
         }
     }
 

@@ -42,15 +42,6 @@ impl Socket {
         0
     }
 
-    /// The address of the other end, where it has one.
-    pub(crate) fn peer(&self) -> Option<std::net::SocketAddr> {
-        match self {
-            Self::Tcp(socket) => socket.peer_addr().ok(),
-            #[cfg(unix)]
-            Self::Unix(_) => None,
-        }
-    }
-
     /// Waits until something is there, without taking it; zero is the peer's FIN.
     pub(crate) fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         loop {

@@ -51,7 +51,7 @@ struct Entry {
 impl Entry {
     fn running(&self, now: Instant) -> Running {
         let name = format!("\"{}\" ({}:{})", self.name, self.place.file(), self.place.line());
-        Running { kind: Kind::Task, name, age: now.saturating_duration_since(self.since) }
+        Running::new(Kind::Task, name, now.saturating_duration_since(self.since))
     }
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::entry::Entry;
+use super::entry::{Entry, Key};
 
 /// The body of a request, streamed.
 ///
@@ -21,12 +21,13 @@ pub struct Body {
     inner: Incoming,
     /// To be told at the end; `None` where there is nothing to read, or it was told.
     entry: Option<Arc<Entry>>,
+    key: Key,
 }
 
 impl Body {
-    pub(super) fn new(inner: Incoming, entry: &Arc<Entry>) -> Self {
+    pub(super) fn new(inner: Incoming, entry: &Arc<Entry>, key: Key) -> Self {
         let unread = !http_body::Body::is_end_stream(&inner);
-        Self { inner, entry: unread.then(|| Arc::clone(entry)) }
+        Self { inner, entry: unread.then(|| Arc::clone(entry)), key }
     }
 
     fn tell_end(&mut self) {
@@ -42,8 +43,14 @@ impl http_body::Body for Body {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        if let Poll::Ready(None) = polled {
-            self.tell_end();
+        match &polled {
+            Poll::Ready(None) => self.tell_end(),
+            Poll::Ready(Some(Ok(frame))) => {
+                if let (Some(entry), Some(data)) = (&self.entry, frame.data_ref()) {
+                    entry.received(self.key, data.len());
+                }
+            }
+            _ => {}
         }
         polled
     }

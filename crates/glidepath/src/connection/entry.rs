@@ -94,8 +94,8 @@ pub(crate) enum Nudge {
 pub(crate) struct Entry {
     registry: Arc<Registry>,
     key: usize,
-    /// Where requests are to bear it. Boxed, so that it weighs little where they are not.
-    peer: Option<Box<SocketAddr>>,
+    /// Unix sockets have none.
+    peer: Option<SocketAddr>,
     accepted_late: bool,
     state: AtomicU8,
     nudge: AtomicU8,
@@ -117,8 +117,8 @@ struct Inner {
     /// The connection's task.
     task: Option<Waker>,
     requests: Slab<Request>,
-    /// The socket, given back when the last user of the connection has dropped it.
-    returned: Option<Stream>,
+    /// The socket, given back when the last user of the connection has dropped it. Boxed, because it is here for a moment only.
+    returned: Option<Box<Stream>>,
     /// Boxed, because most connections never are.
     upgrade: Option<Box<Upgrading>>,
     count: report::Requests,
@@ -146,6 +146,19 @@ struct Request {
     upgraded: bool,
     /// Wakes whoever polls it, where that is not the connection's task (HTTP/2).
     waker: Option<Waker>,
+    /// Which of the connection's requests it is.
+    nth: u64,
+    /// Of its body.
+    received: u64,
+    /// Of its answer's body, given to hyper.
+    sent: u64,
+}
+
+/// One request of a connection. Bodies may outlive theirs, and places are used again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Key {
+    place: usize,
+    nth: u64,
 }
 
 impl Request {
@@ -154,16 +167,22 @@ impl Request {
         format!("{} {}", self.method, self.path.as_ref().map_or("", PathAndQuery::path))
     }
 
-    fn running(&self, now: u64) -> Running {
+    fn running(&self, now: u64, peer: Option<SocketAddr>) -> Running {
         let kind = if self.upgraded { Kind::Upgraded } else { Kind::Request };
-        Running { kind, name: self.name(), age: Duration::from_millis(now.saturating_sub(self.since)) }
+        let bytes = Some((self.received, self.sent)).filter(|_| !self.upgraded);
+        Running {
+            peer: peer.map(|peer| peer.to_string()),
+            received: bytes.map(|(received, _)| received),
+            sent: bytes.map(|(_, sent)| sent),
+            ..Running::new(kind, self.name(), Duration::from_millis(now.saturating_sub(self.since)))
+        }
     }
 }
 
 // ===== impl Entry =====
 
 impl Entry {
-    pub(super) fn new(registry: Arc<Registry>, key: usize, peer: Option<Box<SocketAddr>>) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, key: usize, peer: Option<SocketAddr>) -> Self {
         Self {
             key,
             peer,
@@ -180,8 +199,10 @@ impl Entry {
         }
     }
 
-    pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        self.peer.as_deref().copied()
+    /// The peer's address, where requests are to bear it.
+    #[inline]
+    pub(super) fn shown_peer(&self) -> Option<SocketAddr> {
+        self.peer.filter(|_| self.registry.shows_peers())
     }
 
     pub(crate) fn registry(&self) -> &Arc<Registry> {
@@ -353,15 +374,15 @@ impl Entry {
     }
 
     /// The answer that is on its way out switches protocols.
-    pub(crate) fn upgrade(&self, key: usize, upgrade: Upgrade) {
+    pub(crate) fn upgrade(&self, key: Key, upgrade: Upgrade) {
         let mut inner = lock(&self.inner);
-        let by = inner.requests.get(key).map(Request::name);
+        let by = inner.request(key).map(|request| request.name());
         inner.upgrade = Some(Box::new(Upgrading { to: Some(upgrade), by, wire: None }));
     }
 
     /// The app takes the stream of a request over.
-    pub(super) fn take_over(&self, key: usize) {
-        if let Some(request) = lock(&self.inner).requests.get_mut(key) {
+    pub(super) fn take_over(&self, key: Key) {
+        if let Some(request) = lock(&self.inner).request(key) {
             request.upgraded = true;
         }
     }
@@ -378,12 +399,12 @@ impl Entry {
 
     /// Gives the socket back to the connection's task.
     pub(crate) fn give_back(&self, stream: Stream) {
-        lock(&self.inner).returned = Some(stream);
+        lock(&self.inner).returned = Some(Box::new(stream));
         self.wake();
     }
 
     pub(crate) fn take_back(&self) -> Option<Stream> {
-        lock(&self.inner).returned.take()
+        lock(&self.inner).returned.take().map(|stream| *stream)
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -399,7 +420,7 @@ impl Entry {
     }
 
     /// A request goes to the app.
-    pub(crate) fn begin<B: http_body::Body>(&self, request: &http::Request<B>) -> usize {
+    pub(crate) fn begin<B: http_body::Body>(&self, request: &http::Request<B>) -> Key {
         let since = match self.state() {
             // Counted from its first byte, and the clock is read once a request less.
             State::Head => self.since(),
@@ -414,21 +435,31 @@ impl Entry {
             self.ends_with_fin.store(request.version() == http::Version::HTTP_10, Relaxed);
         }
         self.asked.store(since, Relaxed);
-        let request = Request {
-            method: request.method().clone(),
-            path: request.uri().path_and_query().cloned(),
-            since,
-            upgraded: false,
-            waker: None,
-        };
+        let (method, path) = (request.method().clone(), request.uri().path_and_query().cloned());
         let mut inner = lock(&self.inner);
+        let nth = inner.count.started;
         inner.count.started += 1;
-        inner.requests.insert(request)
+        let request = Request { method, path, since, upgraded: false, waker: None, nth, received: 0, sent: 0 };
+        Key { place: inner.requests.insert(request), nth }
+    }
+
+    /// So much of a request's body has come to the app.
+    pub(super) fn received(&self, key: Key, bytes: usize) {
+        if let Some(request) = lock(&self.inner).request(key) {
+            request.received += bytes as u64;
+        }
+    }
+
+    /// So much of an answer's body has come from the app.
+    pub(super) fn sent(&self, key: Key, bytes: usize) {
+        if let Some(request) = lock(&self.inner).request(key) {
+            request.sent += bytes as u64;
+        }
     }
 
     /// Whoever polls the request, so that it hears of the deadline.
-    pub(crate) fn wait(&self, key: usize, waker: &Waker) {
-        if let Some(request) = lock(&self.inner).requests.get_mut(key) {
+    pub(crate) fn wait(&self, key: Key, waker: &Waker) {
+        if let Some(request) = lock(&self.inner).request(key) {
             request.waker = Some(waker.clone());
         }
     }
@@ -439,12 +470,12 @@ impl Entry {
     }
 
     /// The app is done with a request.
-    pub(crate) fn end(&self, key: usize, outcome: RequestEnd) {
+    pub(crate) fn end(&self, key: Key, outcome: RequestEnd) {
         let http1 = self.state() != State::Http2;
         // Invariant 4: `ended` is not taken under `inner`.
         let cut = lock(&self.inner).end(key, outcome, http1, self.stage());
         if let Some(cut) = cut {
-            self.registry.name_cut(cut.running(coarse_millis()));
+            self.registry.name_cut(cut.running(coarse_millis(), self.peer));
         }
         if http1 {
             self.state.store(State::Flushing as u8, Relaxed);
@@ -465,8 +496,8 @@ impl Entry {
 
     pub(super) fn running(&self, now: u64) -> Vec<Running> {
         let inner = lock(&self.inner);
-        let mut running: Vec<_> = inner.requests.iter().map(|(_, request)| request.running(now)).collect();
-        running.extend(inner.upgraded(now, self.since()));
+        let mut running: Vec<_> = inner.requests.iter().map(|(_, request)| request.running(now, self.peer)).collect();
+        running.extend(inner.upgraded(now, self.since(), self.peer));
         running
     }
 
@@ -493,8 +524,8 @@ impl Entry {
         let left = requests.len() as u64;
         if cut {
             inner.count.cut += left;
-            ended.cut.extend(requests.iter().map(|(_, request)| request.running(now)));
-            ended.cut.extend(inner.upgraded(now, self.since()));
+            ended.cut.extend(requests.iter().map(|(_, request)| request.running(now, self.peer)));
+            ended.cut.extend(inner.upgraded(now, self.since(), self.peer));
         } else {
             inner.count.abandoned += left;
         }
@@ -513,18 +544,24 @@ impl Entry {
 }
 
 impl Inner {
-    fn upgraded(&self, now: u64, since: u64) -> Option<Running> {
+    fn request(&mut self, key: Key) -> Option<&mut Request> {
+        self.requests.get_mut(key.place).filter(|request| request.nth == key.nth)
+    }
+
+    fn upgraded(&self, now: u64, since: u64, peer: Option<SocketAddr>) -> Option<Running> {
         let name = self.upgrade.as_ref()?.by.clone()?;
-        Some(Running { kind: Kind::Upgraded, name, age: Duration::from_millis(now.saturating_sub(since)) })
+        let age = Duration::from_millis(now.saturating_sub(since));
+        Some(Running { peer: peer.map(|peer| peer.to_string()), ..Running::new(Kind::Upgraded, name, age) })
     }
 
     /// Gives the request if it was cut.
-    fn end(&mut self, key: usize, outcome: RequestEnd, http1: bool, stage: Stage) -> Option<Request> {
+    fn end(&mut self, key: Key, outcome: RequestEnd, http1: bool, stage: Stage) -> Option<Request> {
         if outcome == RequestEnd::Answered && http1 {
             // It stays until its last byte is with the kernel, and is counted then.
             return None;
         }
-        let request = self.requests.try_remove(key)?;
+        self.request(key)?;
+        let request = self.requests.try_remove(key.place)?;
         match outcome {
             RequestEnd::Answered => {
                 self.count.answered += 1;

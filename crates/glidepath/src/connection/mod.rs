@@ -29,6 +29,7 @@ pub(crate) mod service;
 mod tunnel;
 mod upgraded;
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -136,19 +137,20 @@ impl Next {
 
 impl<A: App> Connection<A> {
     #[cfg(not(feature = "tls"))]
-    pub(crate) fn new(socket: Socket, app: A, registry: &Arc<Registry>) -> Self {
-        let entry = registry.enter(|| socket.peer());
+    pub(crate) fn new(socket: Socket, peer: Option<SocketAddr>, app: A, registry: &Arc<Registry>) -> Self {
+        let entry = registry.enter(peer);
         Self::begin(Life::Fresh { stream: socket.into(), app, first: BytesMut::new() }, entry)
     }
 
     #[cfg(feature = "tls")]
     pub(crate) fn new(
         socket: Socket,
+        peer: Option<SocketAddr>,
         tls: Option<Arc<rustls::ServerConfig>>,
         app: A,
         registry: &Arc<Registry>,
     ) -> Self {
-        let entry = registry.enter(|| socket.peer());
+        let entry = registry.enter(peer);
         Self::begin(handshake::first_life(socket.into(), tls, app), entry)
     }
 

@@ -63,8 +63,8 @@ pub(crate) struct Registry {
     drain_began: AtomicU64,
     /// Another process serves on: WebSockets are told so.
     restarts: AtomicBool,
-    /// Requests are to bear their peer's address.
-    keeps_peers: AtomicBool,
+    /// Requests bear their peer's address.
+    shows_peers: AtomicBool,
     /// How many of `entries`, with which it is locked, are at rest with an untold client: see [`Entry::stay_untold`].
     untold: AtomicUsize,
     /// All of them are.
@@ -108,7 +108,7 @@ impl Registry {
             head_size: AtomicUsize::new(plan.head_size),
             drain_began: AtomicU64::new(0),
             restarts: AtomicBool::new(false),
-            keeps_peers: AtomicBool::new(false),
+            shows_peers: AtomicBool::new(false),
             untold: AtomicUsize::new(0),
             only_untold: AtomicBool::new(false),
             with_hyper: AtomicUsize::new(0),
@@ -133,9 +133,14 @@ impl Registry {
         if self.restarts.load(Relaxed) { SERVICE_RESTART } else { GOING_AWAY }
     }
 
-    /// Connections that come from now on keep their peer's address.
-    pub(crate) fn keep_peers(&self) {
-        self.keeps_peers.store(true, Relaxed);
+    /// From now on requests bear their peer's address.
+    pub(crate) fn show_peers(&self) {
+        self.shows_peers.store(true, Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn shows_peers(&self) -> bool {
+        self.shows_peers.load(Relaxed)
     }
 
     pub(crate) fn plan(&self) -> Plan {
@@ -170,8 +175,7 @@ impl Registry {
         entries.iter().for_each(|entry| entry.wake_all());
     }
 
-    pub(crate) fn enter(self: &Arc<Self>, peer: impl FnOnce() -> Option<SocketAddr>) -> Arc<Entry> {
-        let peer = if self.keeps_peers.load(Relaxed) { peer().map(Box::new) } else { None };
+    pub(crate) fn enter(self: &Arc<Self>, peer: Option<SocketAddr>) -> Arc<Entry> {
         let mut entries = lock(&self.entries);
         let vacant = entries.vacant_entry();
         let entry = Arc::new(Entry::new(Arc::clone(self), vacant.key(), peer));

@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::body::Body;
-use super::entry::{Entry, RequestEnd};
+use super::entry::{Entry, Key, RequestEnd};
 use super::events;
 use super::peer::PeerAddr;
 use super::registry::Stage;
@@ -88,11 +88,11 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
     type Future = TrackedCall<A>;
 
     fn call(&self, mut request: Request<Incoming>) -> TrackedCall<A> {
-        if let Some(address) = self.entry.peer() {
+        if let Some(address) = self.entry.shown_peer() {
             PeerAddr(address).put_into(request.extensions_mut());
         }
         let tunnel = Tunnel::dig(&mut request);
-        let guard = Guard::new(&self.entry, self.entry.begin(&request));
+        let key = self.entry.begin(&request);
         let http1 = request.version() != Version::HTTP_2;
         TrackedCall {
             http1,
@@ -100,8 +100,8 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
             connect: request.method() == Method::CONNECT,
             tunnel,
             grpc: !http1 && is_of(request.headers(), b"application/grpc"),
-            guard: Some(guard),
-            call: Call::new(self.app.clone(), request.map(|body| Body::new(body, &self.entry)), http1),
+            guard: Some(Guard::new(&self.entry, key)),
+            call: Call::new(self.app.clone(), request.map(|body| Body::new(body, &self.entry, key)), http1),
         }
     }
 }
@@ -109,13 +109,13 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
 /// A request in flight; dropped when the app is done with it.
 pub(super) struct Guard {
     pub(super) entry: Arc<Entry>,
-    pub(super) key: usize,
+    pub(super) key: Key,
     waits: bool,
     end: RequestEnd,
 }
 
 impl Guard {
-    pub(super) fn new(entry: &Arc<Entry>, key: usize) -> Self {
+    pub(super) fn new(entry: &Arc<Entry>, key: Key) -> Self {
         Self { entry: Arc::clone(entry), key, waits: false, end: RequestEnd::Abandoned }
     }
 
@@ -381,8 +381,13 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
         }
         match inner.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref().filter(|_| this.events_end.is_some()) {
-                    follow(this.events, data);
+                if let Some(data) = frame.data_ref() {
+                    if let Some(guard) = this.guard {
+                        guard.entry.sent(guard.key, data.remaining());
+                    }
+                    if this.events_end.is_some() {
+                        follow(this.events, data);
+                    }
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

@@ -11,6 +11,7 @@
 //! would hold off that one's clients, too. So only what waits is taken, and it is closed.
 
 use std::io;
+use std::net::SocketAddr;
 #[cfg(unix)]
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
@@ -46,7 +47,7 @@ pub(crate) struct Acceptor {
     name: Option<String>,
     inherited: bool,
     kept: bool,
-    spawn: Box<dyn FnMut(Socket) + Send>,
+    spawn: Box<dyn FnMut(Socket, Option<SocketAddr>) + Send>,
     /// The slowest handshake seen of late: what a client that is just connecting may need.
     round_trip: Duration,
     accepted: usize,
@@ -67,25 +68,25 @@ enum Queue {
 }
 
 impl Queue {
-    fn accept(&self) -> io::Result<Socket> {
+    fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept()?;
+                let (stream, peer) = listener.accept()?;
                 stream.set_nonblocking(true)?;
-                TcpStream::from_std(stream).map(Socket::Tcp)
+                Ok((Socket::Tcp(TcpStream::from_std(stream)?), Some(peer)))
             }
             #[cfg(unix)]
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept()?;
                 stream.set_nonblocking(true)?;
-                UnixStream::from_std(stream).map(Socket::Unix)
+                Ok((Socket::Unix(UnixStream::from_std(stream)?), None))
             }
         }
     }
 }
 
 impl Acceptor {
-    pub(crate) fn new(listener: Listener, spawn: impl FnMut(Socket) + Send + 'static) -> Self {
+    pub(crate) fn new(listener: Listener, spawn: impl FnMut(Socket, Option<SocketAddr>) + Send + 'static) -> Self {
         let state = State::Accepting { socket: listener.socket, pause: None, backoff: Duration::ZERO };
         Self {
             state,
@@ -210,14 +211,14 @@ impl Acceptor {
         .await
     }
 
-    fn take(&mut self, socket: Socket) {
+    fn take(&mut self, (socket, peer): (Socket, Option<SocketAddr>)) {
         // Now and then is enough, and old slow ones are forgotten.
         if self.accepted % 16 == 0 {
             let seen = socket.rtt().unwrap_or_default();
             self.round_trip = seen.max(self.round_trip * 7 / 8).min(FAR_SEAL_LIMIT);
         }
         self.accepted = self.accepted.wrapping_add(1);
-        (self.spawn)(socket);
+        (self.spawn)(socket, peer);
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -228,16 +229,18 @@ impl Acceptor {
                 *pause = None;
             }
             let accepted = match socket {
-                Listening::Tcp(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| Socket::Tcp(stream)),
+                Listening::Tcp(listener) => {
+                    ready!(listener.poll_accept(cx)).map(|(stream, peer)| (Socket::Tcp(stream), Some(peer)))
+                }
                 #[cfg(unix)]
                 Listening::Unix(listener, _) => {
-                    ready!(listener.poll_accept(cx)).map(|(stream, _)| Socket::Unix(stream))
+                    ready!(listener.poll_accept(cx)).map(|(stream, _)| (Socket::Unix(stream), None))
                 }
             };
             match accepted {
-                Ok(stream) => {
+                Ok(accepted) => {
                     *backoff = Duration::ZERO;
-                    self.take(stream);
+                    self.take(accepted);
                 }
                 Err(error) => match Trouble::of(&error) {
                     Trouble::Client => {}
@@ -267,11 +270,11 @@ impl Acceptor {
             let in_time = now < *until;
             match queue.accept() {
                 // What is in the queue when the time is up is served, too: this process may have had no processor for as long.
-                Ok(stream) if *taken < SEAL_ACCEPTS && (in_time || *left > 0) => {
+                Ok(accepted) if *taken < SEAL_ACCEPTS && (in_time || *left > 0) => {
                     *taken += 1;
                     *left -= usize::from(!in_time);
                     *quiet_by = now + settle;
-                    self.take(stream);
+                    self.take(accepted);
                 }
                 Err(error) if Trouble::of(&error) == Trouble::Client && in_time => {}
                 Err(error) if Trouble::of(&error) != Trouble::Fatal && now < (*quiet_by).min(*until) => {
@@ -281,8 +284,8 @@ impl Acceptor {
                 // The last one of a flood is still served; an error here is of a listener that is closed anyway.
                 last => {
                     self.state = State::Sealed;
-                    if let Ok(stream) = last {
-                        self.take(stream);
+                    if let Ok(accepted) = last {
+                        self.take(accepted);
                     }
                 }
             }
@@ -353,7 +356,7 @@ mod tests {
         let address = listener.local_addr().expect("it is bound");
         let served = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&served);
-        let mut acceptor = Acceptor::new(Listener::from(listener), move |_| {
+        let mut acceptor = Acceptor::new(Listener::from(listener), move |_, _| {
             count.fetch_add(1, Ordering::Relaxed);
         });
         let _clients: Vec<_> = (0..10).map(|_| TcpStream::connect(address).expect("it listens")).collect();

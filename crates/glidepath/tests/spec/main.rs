@@ -15,6 +15,7 @@ mod listener;
 mod observing;
 mod readiness;
 mod restart;
+mod seen;
 mod signals;
 mod slow_clients;
 mod slow_link;

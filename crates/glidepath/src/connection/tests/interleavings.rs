@@ -80,7 +80,7 @@ async fn speaks_http2(entry: Arc<Entry>) {
 
 /// An entry whose state says HTTP/2, with a request that the app has.
 fn entry_with_request(registry: &Arc<Registry>) -> (Arc<Entry>, Guard) {
-    let entry = registry.enter(|| None);
+    let entry = registry.enter(None);
     entry.set_state(State::Http2);
     let guard = Guard::new(&entry, entry.begin(&http::Request::new(String::new())));
     (entry, guard)
@@ -131,7 +131,7 @@ fn untold_clients_are_let_go_when_the_last_of_the_others_leaves() {
     explore(|| {
         let (registry, changed) = registry();
         registry.set_stage(Stage::Drain);
-        let (first, second, other) = (registry.enter(|| None), registry.enter(|| None), registry.enter(|| None));
+        let (first, second, other) = (registry.enter(None), registry.enter(None), registry.enter(None));
         let untold = [spawn(waits_untold(first)), spawn(waits_untold(second))];
         let leaving = thread::spawn(move || other.leave(End::Finished));
         wait_until_empty(&registry, &changed);
@@ -148,7 +148,7 @@ fn an_untold_client_that_asks_again_holds_the_others_no_less() {
     explore(|| {
         let (registry, changed) = registry();
         registry.set_stage(Stage::Drain);
-        let (waits, asks) = (registry.enter(|| None), registry.enter(|| None));
+        let (waits, asks) = (registry.enter(None), registry.enter(None));
         asks.set_state(State::Rest);
         let waits = spawn(waits_untold(waits));
         let asking = thread::spawn(move || {
@@ -167,7 +167,7 @@ fn an_untold_client_that_asks_again_holds_the_others_no_less() {
 fn who_leaves_last_as_the_drain_begins_is_not_waited_for() {
     explore(|| {
         let (registry, changed) = registry();
-        let entry = registry.enter(|| None);
+        let entry = registry.enter(None);
         let leaving = thread::spawn(move || entry.leave(End::Finished));
         registry.set_stage(Stage::Drain);
         // While serving nobody is told of it, so either it is seen here or it is told.
@@ -219,7 +219,7 @@ fn the_account_adds_up_at_every_instant() {
         let (registry, changed) = registry();
         registry.set_stage(Stage::Drain);
         let leaving = [End::Finished, End::Failed].map(|end| {
-            let entry = registry.enter(|| None);
+            let entry = registry.enter(None);
             thread::spawn(move || entry.leave(end))
         });
         let connections = registry.account().0;
@@ -252,12 +252,12 @@ fn who_leaves_as_all_are_abandoned_is_counted_once() {
 fn a_place_that_is_used_again_is_not_freed_by_who_had_it_before() {
     explore(|| {
         let (registry, _) = registry();
-        let first = registry.enter(|| None);
+        let first = registry.enter(None);
         let leaving = thread::spawn(move || {
             first.leave(End::Finished);
             first.leave(End::Failed);
         });
-        let second = registry.enter(|| None);
+        let second = registry.enter(None);
         leaving.join().unwrap();
         assert_eq!(registry.open(), 1);
         second.leave(End::Finished);
@@ -320,7 +320,7 @@ fn a_handler_that_lets_go_as_the_drain_begins_is_not_waited_for() {
         let (socket, _peer) = sockets();
         let wire = Wire::new(socket.into(), Upgrade::Raw);
         let life: Life<axum::Router> = Life::Upgraded { wire: wire.clone(), goodbye: Goodbye::default() };
-        let serving = spawn(Connection::begin(life, registry.enter(|| None)));
+        let serving = spawn(Connection::begin(life, registry.enter(None)));
         let handling = thread::spawn(move || wire.drop_handlers_end());
         registry.set_stage(Stage::Drain);
         wait_until_empty(&registry, &changed);

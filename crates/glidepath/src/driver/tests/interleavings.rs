@@ -81,7 +81,7 @@ fn who_waits_for_the_drain_is_told() {
 fn the_last_that_leaves_as_the_drain_begins_ends_it() {
     explore(|| {
         let shared = Shared::new(None);
-        let entry = shared.registry.enter(|| None);
+        let entry = shared.registry.enter(None);
         let driving = spawn(drives(Arc::clone(&shared)));
         let leaving = thread::spawn(move || entry.leave(End::Finished));
         shared.begin();
@@ -101,7 +101,7 @@ fn a_report_that_two_write_is_one() {
         shared.on_report(Box::new(move |_| {
             tell.fetch_add(1, Ordering::Relaxed);
         }));
-        let entry = shared.registry.enter(|| None);
+        let entry = shared.registry.enter(None);
         let leaving = thread::spawn(move || entry.leave(End::Finished));
         // The signal thread, when the process has not ended in time.
         let standing_by = {
