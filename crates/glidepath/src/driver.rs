@@ -38,6 +38,7 @@ mod hand_on;
 mod hand_on;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod told;
 
 use hand_on::{HandOn, Restart};
 
@@ -206,8 +207,9 @@ impl Shared {
         if phase != before {
             self.show(phase);
             let cause = cause.map(signal::name);
-            for phase in phases {
-                tracing::info!(%phase, cause, "lifecycle");
+            // The last is told with the report.
+            for phase in phases.filter(|phase| *phase != Phase::Ended) {
+                tracing::info!(target: "glidepath::lifecycle", %phase, cause, "lifecycle");
             }
         }
         if phase != before || to_do {
@@ -307,6 +309,7 @@ impl Shared {
         drop(kept);
         drop(never_began);
         self.publish();
+        told::tell(&report);
         // Taken out first: it may use the lifecycle.
         let tell = lock(&self.on_report).take();
         if let Some(tell) = tell {
@@ -374,6 +377,7 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
     let mut hooks: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
     let mut failed = None;
     let mut sweeps = 0_u32;
+    let mut sealing = None;
     let mut display = Display::new();
     let mut sweep = shared.thread.is_none().then(|| {
         let mut sweep = interval(SWEEP);
@@ -388,6 +392,7 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
         while let Some(command) = shared.next_command() {
             match command {
                 Command::Seal => {
+                    sealing = Some((Instant::now(), acceptors.len())).filter(|(_, listeners)| *listeners > 0);
                     hand_on.let_go(shared, &mut acceptors, &mut admin);
                     acceptors.iter_mut().for_each(Acceptor::seal);
                 }
@@ -439,6 +444,10 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
                 shared.publish();
             }
         }
+        if let Some((began, listeners)) = sealing.take_if(|_| acceptors.is_empty()) {
+            let took_ms = began.elapsed().as_millis() as u64;
+            tracing::info!(target: "glidepath::lifecycle", listeners, took_ms, "listeners closed");
+        }
         shared.dispatch(Event::Look);
     }
 }
@@ -487,7 +496,7 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
         match signals.wait(limit, || shared.restart.is_on()) {
             Heard::Restart => {
                 if let Err(error) = shared.ask_for_restart() {
-                    tracing::warn!("{error}");
+                    tracing::warn!(target: "glidepath::restart", %error, "restart refused");
                 }
             }
             Heard::Stop(cause) => shared.dispatch(Event::Step(cause)),

@@ -171,6 +171,26 @@ impl Server {
         self
     }
 
+    /// Puts each request into a `tracing` span `request` (target `glidepath::request`, level INFO), from its head to the last
+    /// byte of its answer. What handlers and their bodies log is inside. Off, because it costs some allocations a request.
+    ///
+    /// Its fields are those that OpenTelemetry has for a server's span: `http.request.method`, `url.path` (no query),
+    /// `network.protocol.version`, `network.peer.address` and `.port`, and `http.response.status_code` when it is known. A
+    /// well-formed `traceparent` (W3C Trace Context) adds `trace_id`, `parent_id` and `trace_flags`, as its client says them.
+    ///
+    /// ```no_run
+    /// # async fn main_(listener: tokio::net::TcpListener) -> glidepath::Result<()> {
+    /// tracing_subscriber::fmt().init();
+    /// let report = glidepath::serve(listener, axum::Router::new()).request_spans(true).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn request_spans(self, on: bool) -> Self {
+        if let Ok(lifecycle) = &self.lifecycle {
+            lifecycle.shared.registry.set_request_spans(on);
+        }
+        self
+    }
+
     /// Turns on restart in place: SIGHUP, unless it was ignored at the start, and [`Handle::restart`](crate::Handle::restart)
     /// start the program's file again, and the listeners go on to the new process. Off, unless set. Unix only.
     ///

@@ -18,7 +18,7 @@ async fn successor(log: impl Fn() -> String, nth: usize) -> Pid {
         loop {
             let log = log();
             let mut lines =
-                log.lines().filter_map(|line| line.split_once("INFO process ")?.1.strip_suffix(" has taken over"));
+                log.lines().filter_map(|line| Some(line.split_once("INFO another process has taken over pid=")?.1));
             if let Some(pid) = lines.nth(nth).and_then(|pid| Pid::from_raw(pid.parse().ok()?)) {
                 return pid;
             }

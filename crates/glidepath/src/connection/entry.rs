@@ -78,6 +78,18 @@ pub(crate) enum End {
     Cut,
 }
 
+impl End {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::AtRest => "at_rest",
+            Self::Upgraded => "upgraded",
+            Self::Failed => "failed",
+            Self::Cut => "cut",
+        }
+    }
+}
+
 /// What the sweep asks of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -101,6 +113,8 @@ pub(crate) struct Entry {
     nudge: AtomicU8,
     /// When `state` began, in coarse milliseconds.
     since: AtomicU64,
+    /// When it was accepted.
+    born: u64,
     /// When the last request began.
     asked: AtomicU64,
     /// The last request's body was not read to its end: what comes next on the socket may still be of it.
@@ -183,6 +197,7 @@ impl Request {
 
 impl Entry {
     pub(super) fn new(registry: Arc<Registry>, key: usize, peer: Option<SocketAddr>) -> Self {
+        let now = coarse_millis();
         Self {
             key,
             peer,
@@ -190,13 +205,18 @@ impl Entry {
             registry,
             state: AtomicU8::new(State::Fresh as u8),
             nudge: AtomicU8::new(Nudge::Nothing as u8),
-            since: AtomicU64::new(coarse_millis()),
+            since: AtomicU64::new(now),
+            born: now,
             asked: AtomicU64::new(0),
             body_open: AtomicBool::new(false),
             ends_with_fin: AtomicBool::new(false),
             untold: AtomicBool::new(false),
             inner: Mutex::default(),
         }
+    }
+
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// The peer's address, where requests are to bear it.
@@ -530,6 +550,18 @@ impl Entry {
             inner.count.abandoned += left;
         }
         ended.count(end, self.accepted_late, &inner.count);
+    }
+
+    /// After it was closed, and with no lock held.
+    pub(super) fn tell(&self, end: End) {
+        tracing::debug!(
+            target: "glidepath::connection",
+            outcome = end.name(),
+            peer = self.peer.map(tracing::field::display),
+            requests = lock(&self.inner).count.started,
+            age_ms = coarse_millis().saturating_sub(self.born),
+            "connection ended"
+        );
     }
 
     /// A client had pipelined more behind the answer that said close.

@@ -63,6 +63,8 @@ pub(crate) struct Registry {
     drain_began: AtomicU64,
     /// Another process serves on: WebSockets are told so.
     restarts: AtomicBool,
+    /// Requests are each in a span of their own.
+    request_spans: AtomicBool,
     /// Requests bear their peer's address.
     shows_peers: AtomicBool,
     /// How many of `entries`, with which it is locked, are at rest with an untold client: see [`Entry::stay_untold`].
@@ -108,6 +110,7 @@ impl Registry {
             head_size: AtomicUsize::new(plan.head_size),
             drain_began: AtomicU64::new(0),
             restarts: AtomicBool::new(false),
+            request_spans: AtomicBool::new(false),
             shows_peers: AtomicBool::new(false),
             untold: AtomicUsize::new(0),
             only_untold: AtomicBool::new(false),
@@ -121,6 +124,14 @@ impl Registry {
     pub(crate) fn set_plan(&self, plan: &Plan) {
         *lock(&self.plan) = *plan;
         self.head_size.store(plan.head_size, Relaxed);
+    }
+
+    pub(crate) fn set_request_spans(&self, on: bool) {
+        self.request_spans.store(on, Relaxed);
+    }
+
+    pub(super) fn has_request_spans(&self) -> bool {
+        self.request_spans.load(Relaxed)
     }
 
     /// Before the drain: its WebSockets are told that it is a restart.
@@ -226,6 +237,7 @@ impl Registry {
         if last {
             self.changed.notify_one();
         }
+        removed.tell(end);
     }
 
     pub(super) fn count_untold(&self, entry: &Entry, untold: bool) {

@@ -13,12 +13,14 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_service::Service;
+use tracing::Span;
 
 use super::body::Body;
 use super::entry::{Entry, Key, RequestEnd};
 use super::events;
 use super::peer::PeerAddr;
 use super::registry::Stage;
+use super::span;
 use super::tunnel::Tunnel;
 use super::upgraded::Upgrade;
 
@@ -70,11 +72,12 @@ where
 pub(crate) struct Tracked<A> {
     app: A,
     entry: Arc<Entry>,
+    spans: bool,
 }
 
 impl<A> Tracked<A> {
     pub(crate) fn new(app: A, entry: Arc<Entry>) -> Self {
-        Self { app, entry }
+        Self { app, spans: entry.registry().has_request_spans(), entry }
     }
 
     pub(crate) fn into_app(self) -> A {
@@ -94,14 +97,17 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
         let tunnel = Tunnel::dig(&mut request);
         let key = self.entry.begin(&request);
         let http1 = request.version() != Version::HTTP_2;
+        let span = if self.spans { span::of(&request, &self.entry) } else { None };
+        let guard = Guard::new(&self.entry, key, span);
         TrackedCall {
             http1,
             bodiless: request.method() == Method::HEAD,
             connect: request.method() == Method::CONNECT,
             tunnel,
             grpc: !http1 && is_of(request.headers(), b"application/grpc"),
-            guard: Some(Guard::new(&self.entry, key)),
-            call: Call::new(self.app.clone(), request.map(|body| Body::new(body, &self.entry, key)), http1),
+            call: guard
+                .in_span(|| Call::new(self.app.clone(), request.map(|body| Body::new(body, &self.entry, key)), http1)),
+            guard: Some(guard),
         }
     }
 }
@@ -112,11 +118,21 @@ pub(super) struct Guard {
     pub(super) key: Key,
     waits: bool,
     end: RequestEnd,
+    span: Option<Box<Span>>,
 }
 
 impl Guard {
-    pub(super) fn new(entry: &Arc<Entry>, key: Key) -> Self {
-        Self { entry: Arc::clone(entry), key, waits: false, end: RequestEnd::Abandoned }
+    pub(super) fn new(entry: &Arc<Entry>, key: Key, span: Option<Box<Span>>) -> Self {
+        Self { entry: Arc::clone(entry), key, waits: false, end: RequestEnd::Abandoned, span }
+    }
+
+    /// Where the program's code runs for this request.
+    #[inline]
+    fn in_span<T>(&self, run: impl FnOnce() -> T) -> T {
+        match &self.span {
+            None => run(),
+            Some(span) => span.in_scope(run),
+        }
     }
 
     /// Makes sure that the deadline wakes whoever polls this. Gives the stage as it is after that: one that came before
@@ -230,14 +246,18 @@ impl<A: App> Future for TrackedCall<A> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(guard) = this.guard.as_mut() else { return Poll::Pending };
-        let mut response = match this.call.as_mut().poll(cx) {
+        let polled = guard.in_span(|| this.call.as_mut().poll(cx));
+        let mut response = match polled {
             Poll::Ready(Ok(response)) => response.map(Some),
             Poll::Ready(Err(Failure::App(error))) => {
-                tracing::error!(%error, "the app failed; answering 500");
+                guard.in_span(|| {
+                    tracing::error!(target: "glidepath::request", %error, "the app failed; answering 500");
+                });
                 empty(StatusCode::INTERNAL_SERVER_ERROR)
             }
             Poll::Ready(Err(Failure::Panic)) => {
                 guard.entry.panicked();
+                guard.in_span(|| tracing::error!(target: "glidepath::request", "the app panicked; answering 500"));
                 empty(StatusCode::INTERNAL_SERVER_ERROR)
             }
             Poll::Pending if guard.wait(cx) < Stage::Answer => return Poll::Pending,
@@ -247,6 +267,9 @@ impl<A: App> Future for TrackedCall<A> {
             }
         };
         let status = response.status();
+        if let Some(span) = &guard.span {
+            span.record(span::STATUS, status.as_u16());
+        }
         let switches = status == StatusCode::SWITCHING_PROTOCOLS || (*this.connect && status.is_success());
         if *this.http1 && switches {
             // It says `Connection: upgrade`, and has no further response on its connection.
@@ -379,7 +402,11 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
             this.inner.set(None);
             return Poll::Ready(None);
         }
-        match inner.poll_frame(cx) {
+        let polled = match this.guard.as_ref() {
+            Some(guard) => guard.in_span(|| inner.poll_frame(cx)),
+            None => inner.poll_frame(cx),
+        };
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     if let Some(guard) = this.guard {

@@ -204,7 +204,7 @@ impl HandOn {
     fn close_rest(&mut self) -> Vec<usize> {
         let (rest, taken) = inherited::close_rest();
         for name in &rest {
-            tracing::info!("the inherited listener `{name}` was not taken, and is closed");
+            tracing::info!(target: "glidepath::restart", name, "an inherited listener was not taken, and is closed");
         }
         self.left.extend(rest);
         taken
@@ -268,7 +268,7 @@ impl HandOn {
 
     fn start(&mut self, shared: &Shared, acceptors: &[Acceptor], admin: &Admin) {
         let within = shared.registry.plan().ready_within;
-        tracing::info!("restarting: the next process has {within:?} to get ready");
+        tracing::info!(target: "glidepath::restart", within_ms = within.as_millis() as u64, "restarting");
         self.manager.reloading(within);
         let listeners = acceptors.iter().chain(admin.acceptors()).map(|acceptor| {
             let (name, socket) = acceptor.hand_on()?;
@@ -288,7 +288,7 @@ impl HandOn {
         shared.restart.successor.store(pid, Ordering::Release);
         self.handed_on = Some(handed_on);
         self.manager.handed_on(pid);
-        tracing::info!("process {pid} has taken over");
+        tracing::info!(target: "glidepath::restart", pid, "another process has taken over");
         shared.answer_callers(|| Ok(pid));
         shared.registry.restarts();
         shared.dispatch(phase::Event::Begin(Cause::Restart));
@@ -343,7 +343,7 @@ impl HandOn {
             biased;
             (pid, status) = successor_ended => {
                 let how = status.map_or("it hung up".to_owned(), |status| status.to_string());
-                tracing::error!("process {pid} had taken over, and is gone: {how}");
+                tracing::error!(target: "glidepath::restart", pid, %how, "the process that had taken over is gone");
                 self.gone = true;
             }
             event = predecessor => {
@@ -358,7 +358,7 @@ impl HandOn {
                 if event == Event::Reaped {
                     let why = self.succession.why();
                     shared.restart.failed.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!("the restart came to nothing, and this process goes on: {why}");
+                    tracing::warn!(target: "glidepath::restart", %why, "the restart came to nothing, and this process goes on");
                     self.manager.goes_on(&why);
                     shared.answer_callers(|| Err(Error::restart(why.clone())));
                 }

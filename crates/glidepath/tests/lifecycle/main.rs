@@ -13,6 +13,7 @@ mod requests;
 mod restarts;
 mod tasks;
 mod tls;
+mod traces;
 mod websockets;
 
 use std::future::pending;

@@ -1,8 +1,9 @@
-//! SPEC.md, To be seen: metrics as a scraper sees them.
+//! SPEC.md, To be seen: metrics as a scraper sees them, and the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use prometheus_parse::{Scrape, Value};
@@ -249,4 +250,116 @@ pub(crate) fn see_2_promtool_finds_nothing_to_mend() {
     assert_eq!(lint(&text), (true, String::new()), "{text}");
     let (passes, says) = lint(&text.replace("glidepath_end_seconds", "glidepath_end_milliseconds"));
     assert!(!passes && says.contains("glidepath_end_milliseconds"), "{says}");
+}
+
+/// "a clean end is four lines at info": of glidepath's own, and nothing louder.
+#[test]
+pub(crate) fn see_3_a_clean_end_is_four_lines_at_info() {
+    let server = Start::target().start();
+    let mut at_rest = Client::at_rest(server.address());
+    server.terminate();
+    assert_eq!(at_rest.end(), End::Fin);
+    let exit = server.exit();
+    exit.assert_code(0);
+    let lines: Vec<_> = exit.stderr.lines().filter(|line| line.contains(" glidepath::")).collect();
+    assert!(lines[0].contains("lifecycle phase=serving"), "{}", exit.stderr);
+    let expected = [
+        "INFO glidepath::lifecycle: lifecycle phase=draining cause=\"SIGTERM\"",
+        "INFO glidepath::lifecycle: listeners closed listeners=1 took_ms=",
+        "INFO glidepath::lifecycle: lifecycle phase=closing cause=\"SIGTERM\"",
+        "INFO glidepath::lifecycle: lifecycle phase=ended cause=\"SIGTERM\" outcome=\"clean\" exit_code=0 took_ms=",
+    ];
+    assert_eq!(lines.len(), 1 + expected.len(), "{}", exit.stderr);
+    for (line, expected) in lines[1..].iter().zip(expected) {
+        assert!(line.contains(expected), "{line}");
+    }
+}
+
+#[test]
+pub(crate) fn see_3_a_request_that_is_cut_is_a_warning() {
+    let server = Start::target().set("GRACE", 0.5).start();
+    let mut client = Client::connect(server.address());
+    client.get("/sleep?ms=60000").until_read();
+    server.terminate();
+    let exit = server.exit();
+    exit.assert_code(3);
+    let cut: Vec<_> = exit.stderr.lines().filter(|line| line.contains(" WARN glidepath::cut: ")).collect();
+    assert_eq!(cut.len(), 1, "{}", exit.stderr);
+    assert!(cut[0].contains("cut kind=\"request\" name=\"GET /sleep\" age_ms="), "{}", cut[0]);
+}
+
+/// An event as the page or the source has it: target and message, to level and fields.
+type Events = BTreeMap<(String, String), (String, BTreeSet<String>)>;
+
+/// The events in the library's source that say their target.
+fn events_of_the_source(folder: &Path, events: &mut Events) {
+    for entry in std::fs::read_dir(folder).expect("the source is here") {
+        let path = entry.expect("it can be listed").path();
+        if path.is_dir() {
+            events_of_the_source(&path, events);
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("the source is text");
+        for (at, _) in text.match_indices("tracing::") {
+            let Some((level, arguments)) = text[at + "tracing::".len()..].split_once("!(") else { continue };
+            if !matches!(level, "error" | "warn" | "info" | "debug" | "trace" | "info_span") {
+                continue;
+            }
+            let (mut target, mut message, mut fields) = (None, None, BTreeSet::new());
+            for argument in arguments_of(arguments) {
+                if let Some(name) = argument.strip_prefix("target: ") {
+                    target = Some(name.trim_matches('"').to_owned());
+                } else if argument.starts_with('"') {
+                    message = Some(argument.trim_matches('"').to_owned());
+                } else {
+                    let name = argument.split('=').next().unwrap_or_default();
+                    fields.insert(name.trim_matches(['%', '?', ' ']).to_owned());
+                }
+            }
+            let Some(target) = target else { continue };
+            let message = message.unwrap_or_else(|| panic!("{}: an event of {target} has no message", path.display()));
+            let event = events.entry((target, message)).or_default();
+            event.0 = level.trim_end_matches("_span").to_owned();
+            event.1.extend(fields);
+        }
+    }
+}
+
+/// Split at the commas that are in nothing, to the bracket that closes.
+fn arguments_of(text: &str) -> Vec<String> {
+    let (mut depth, mut quoted, mut escaped, mut arguments) = (0, false, false, vec![String::new()]);
+    for c in text.chars() {
+        match c {
+            '"' if !escaped => quoted = !quoted,
+            '(' | '[' | '{' if !quoted => depth += 1,
+            ')' | ']' | '}' if !quoted && depth == 0 => break,
+            ')' | ']' | '}' if !quoted => depth -= 1,
+            ',' if !quoted && depth == 0 => {
+                arguments.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        escaped = c == '\\' && !escaped;
+        arguments.last_mut().expect("one at least").push(c);
+    }
+    arguments.iter().map(|argument| argument.trim().to_owned()).filter(|argument| !argument.is_empty()).collect()
+}
+
+/// The page and the source say the same: targets, levels, messages and fields.
+#[test]
+pub(crate) fn see_3_the_page_names_every_event_that_says_its_target() {
+    let mut told = Events::new();
+    events_of_the_source(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut told);
+    let rows = PAGE.lines().filter(|line| line.starts_with("| `glidepath::"));
+    let said: Events = rows
+        .map(|line| {
+            let cells: Vec<_> = line.split('|').map(str::trim).collect();
+            let word = |cell: &str| cell.trim_matches('`').to_owned();
+            let fields = cells[4].split('`').skip(1).step_by(2).map(str::to_owned).collect();
+            ((word(cells[1]), word(cells[3])), (cells[2].to_owned(), fields))
+        })
+        .collect();
+    assert!(told.len() > 10, "{told:?}");
+    assert_eq!(told, said);
 }
