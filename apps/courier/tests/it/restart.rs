@@ -157,7 +157,7 @@ async fn ho_5_with_a_token_courier_restarts_and_ends_by_its_admin_port() {
     drop(last);
 }
 
-fn free_address() -> String {
+pub(crate) fn free_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("it is bound").to_string()
 }

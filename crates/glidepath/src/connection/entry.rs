@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::Method;
 use http::uri::PathAndQuery;
 use slab::Slab;
+use tracing::Span;
 
 use super::registry::{Ended, Registry, Stage};
 use super::upgraded::{Upgrade, Wire};
@@ -136,7 +137,13 @@ struct Inner {
     /// Boxed, because most connections never are.
     upgrade: Option<Box<Upgrading>>,
     count: report::Requests,
+    /// Not in the requests, which are moved. Boxed, because most connections have none.
+    spans: Option<Box<Spans>>,
 }
+
+/// The spans of requests, by their `nth`.
+#[derive(Debug, Default)]
+struct Spans(Vec<(u64, Arc<Span>)>);
 
 /// A connection that is upgraded, or about to be.
 #[derive(Debug)]
@@ -463,6 +470,23 @@ impl Entry {
         Key { place: inner.requests.insert(request), nth }
     }
 
+    pub(super) fn set_span(&self, key: Key, span: Arc<Span>) {
+        lock(&self.inner).spans.get_or_insert_default().0.push((key.nth, span));
+    }
+
+    pub(super) fn span(&self, key: Key) -> Option<Arc<Span>> {
+        let inner = lock(&self.inner);
+        let (_, span) = inner.spans.as_ref()?.0.iter().find(|(nth, _)| *nth == key.nth)?;
+        Some(Arc::clone(span))
+    }
+
+    pub(super) fn take_span(&self, key: Key) -> Option<Arc<Span>> {
+        let mut inner = lock(&self.inner);
+        let spans = &mut inner.spans.as_mut()?.0;
+        let place = spans.iter().position(|(nth, _)| *nth == key.nth)?;
+        Some(spans.swap_remove(place).1)
+    }
+
     /// So much of a request's body has come to the app.
     pub(super) fn received(&self, key: Key, bytes: usize) {
         if let Some(request) = lock(&self.inner).request(key) {
@@ -471,6 +495,7 @@ impl Entry {
     }
 
     /// So much of an answer's body has come from the app.
+    #[inline]
     pub(super) fn sent(&self, key: Key, bytes: usize) {
         if let Some(request) = lock(&self.inner).request(key) {
             request.sent += bytes as u64;

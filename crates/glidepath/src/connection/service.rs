@@ -13,7 +13,6 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_service::Service;
-use tracing::Span;
 
 use super::body::Body;
 use super::entry::{Entry, Key, RequestEnd};
@@ -96,18 +95,18 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
         }
         let tunnel = Tunnel::dig(&mut request);
         let key = self.entry.begin(&request);
+        let spanned = self.spans && span::begin(&request, &self.entry, key);
+        // A guard, and no closure around the rest: a request is large, and so is not moved once more.
+        let _entered = span::Entered::while_in(spanned.then_some((&*self.entry, key)));
         let http1 = request.version() != Version::HTTP_2;
-        let span = if self.spans { span::of(&request, &self.entry) } else { None };
-        let guard = Guard::new(&self.entry, key, span);
         TrackedCall {
             http1,
             bodiless: request.method() == Method::HEAD,
             connect: request.method() == Method::CONNECT,
             tunnel,
             grpc: !http1 && is_of(request.headers(), b"application/grpc"),
-            call: guard
-                .in_span(|| Call::new(self.app.clone(), request.map(|body| Body::new(body, &self.entry, key)), http1)),
-            guard: Some(guard),
+            guard: Some(Guard::new(&self.entry, key, spanned)),
+            call: Call::new(self.app.clone(), request.map(|body| Body::new(body, &self.entry, key)), http1),
         }
     }
 }
@@ -118,21 +117,13 @@ pub(super) struct Guard {
     pub(super) key: Key,
     waits: bool,
     end: RequestEnd,
-    span: Option<Box<Span>>,
+    /// It is in a span.
+    spanned: bool,
 }
 
 impl Guard {
-    pub(super) fn new(entry: &Arc<Entry>, key: Key, span: Option<Box<Span>>) -> Self {
-        Self { entry: Arc::clone(entry), key, waits: false, end: RequestEnd::Abandoned, span }
-    }
-
-    /// Where the program's code runs for this request.
-    #[inline]
-    fn in_span<T>(&self, run: impl FnOnce() -> T) -> T {
-        match &self.span {
-            None => run(),
-            Some(span) => span.in_scope(run),
-        }
+    pub(super) fn new(entry: &Arc<Entry>, key: Key, spanned: bool) -> Self {
+        Self { entry: Arc::clone(entry), key, waits: false, end: RequestEnd::Abandoned, spanned }
     }
 
     /// Makes sure that the deadline wakes whoever polls this. Gives the stage as it is after that: one that came before
@@ -156,6 +147,9 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        if self.spanned {
+            span::end(&self.entry, self.key);
+        }
         let cut = self.end == RequestEnd::Abandoned && self.is_over();
         self.entry.end(self.key, if cut { RequestEnd::Cut } else { self.end });
     }
@@ -244,20 +238,30 @@ impl<A: App> Future for TrackedCall<A> {
     type Output = Result<Response<TrackedBody<A::Body>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.guard.as_ref().filter(|guard| guard.spanned) {
+            Some(guard) => {
+                let (entry, key) = (Arc::clone(&guard.entry), guard.key);
+                span::answers(&entry, key, || self.poll_app(cx), Response::status)
+            }
+            None => self.poll_app(cx),
+        }
+    }
+}
+
+impl<A: App> TrackedCall<A> {
+    #[inline(never)]
+    fn poll_app(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<TrackedBody<A::Body>>, BoxError>> {
         let mut this = self.project();
         let Some(guard) = this.guard.as_mut() else { return Poll::Pending };
-        let polled = guard.in_span(|| this.call.as_mut().poll(cx));
-        let mut response = match polled {
+        let mut response = match this.call.as_mut().poll(cx) {
             Poll::Ready(Ok(response)) => response.map(Some),
             Poll::Ready(Err(Failure::App(error))) => {
-                guard.in_span(|| {
-                    tracing::error!(target: "glidepath::request", %error, "the app failed; answering 500");
-                });
+                tracing::error!(target: "glidepath::request", %error, "the app failed; answering 500");
                 empty(StatusCode::INTERNAL_SERVER_ERROR)
             }
             Poll::Ready(Err(Failure::Panic)) => {
                 guard.entry.panicked();
-                guard.in_span(|| tracing::error!(target: "glidepath::request", "the app panicked; answering 500"));
+                tracing::error!(target: "glidepath::request", "the app panicked; answering 500");
                 empty(StatusCode::INTERNAL_SERVER_ERROR)
             }
             Poll::Pending if guard.wait(cx) < Stage::Answer => return Poll::Pending,
@@ -267,9 +271,6 @@ impl<A: App> Future for TrackedCall<A> {
             }
         };
         let status = response.status();
-        if let Some(span) = &guard.span {
-            span.record(span::STATUS, status.as_u16());
-        }
         let switches = status == StatusCode::SWITCHING_PROTOCOLS || (*this.connect && status.is_success());
         if *this.http1 && switches {
             // It says `Connection: upgrade`, and has no further response on its connection.
@@ -390,6 +391,27 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        match self.guard.as_ref().filter(|guard| guard.spanned) {
+            Some(guard) => {
+                let (entry, key) = (Arc::clone(&guard.entry), guard.key);
+                span::in_scope(&entry, key, || self.poll_inner(cx))
+            }
+            None => self.poll_inner(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
+    }
+}
+
+impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> TrackedBody<B> {
+    #[inline(never)]
+    fn poll_inner(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let stage = self.stage();
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
@@ -402,11 +424,7 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
             this.inner.set(None);
             return Poll::Ready(None);
         }
-        let polled = match this.guard.as_ref() {
-            Some(guard) => guard.in_span(|| inner.poll_frame(cx)),
-            None => inner.poll_frame(cx),
-        };
-        match polled {
+        match inner.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     if let Some(guard) = this.guard {
@@ -443,14 +461,6 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
                 Poll::Pending
             }
         }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
     }
 }
 

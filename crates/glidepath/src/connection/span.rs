@@ -1,18 +1,20 @@
 //! The span of a request, with OpenTelemetry's names where it has one (semantic conventions for HTTP spans).
+//!
+//! It is kept in its connection's entry: a future or a body that had room for it would be moved and dropped at
+//! a greater cost by all those who want no spans. They pay a look at a flag; all that is here is out of their way.
 
-use http::{Method, Request, Version};
-use tracing::Span;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::{Method, Request, StatusCode, Version};
 use tracing::field::{Empty, display};
 
-use super::entry::Entry;
+use super::entry::{Entry, Key};
 use super::traceparent;
 
-/// The field that is known when the answer is.
-pub(super) const STATUS: &str = "http.response.status_code";
-
-/// `None` where nobody is interested. Boxed, so that a request without one carries no more than a pointer.
+/// Whether somebody is interested.
 #[cold]
-pub(super) fn of<B>(request: &Request<B>, entry: &Entry) -> Option<Box<Span>> {
+pub(super) fn begin<B>(request: &Request<B>, entry: &Entry, key: Key) -> bool {
     let method = known(request.method());
     let span = tracing::info_span!(
         target: "glidepath::request",
@@ -29,7 +31,7 @@ pub(super) fn of<B>(request: &Request<B>, entry: &Entry) -> Option<Box<Span>> {
         http.response.status_code = Empty,
     );
     if span.is_disabled() {
-        return None;
+        return false;
     }
     if method.is_none() {
         span.record("http.request.method_original", request.method().as_str());
@@ -43,7 +45,75 @@ pub(super) fn of<B>(request: &Request<B>, entry: &Entry) -> Option<Box<Span>> {
         span.record("parent_id", parent.parent_id);
         span.record("trace_flags", parent.flags);
     }
-    Some(Box::new(span))
+    entry.set_span(key, Arc::new(span));
+    true
+}
+
+/// What runs as long as this lives is inside.
+pub(super) struct Entered<'a>(Option<(&'a Entry, Key)>);
+
+impl<'a> Entered<'a> {
+    #[inline]
+    pub(super) fn while_in(span: Option<(&'a Entry, Key)>) -> Self {
+        if let Some((entry, key)) = span {
+            enter(entry, key);
+        }
+        Self(span)
+    }
+}
+
+impl Drop for Entered<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some((entry, key)) = self.0 {
+            exit(entry, key);
+        }
+    }
+}
+
+#[cold]
+fn enter(entry: &Entry, key: Key) {
+    if let Some(span) = entry.span(key) {
+        span.with_subscriber(|(id, subscriber)| subscriber.enter(id));
+    }
+}
+
+#[cold]
+fn exit(entry: &Entry, key: Key) {
+    if let Some(span) = entry.span(key) {
+        span.with_subscriber(|(id, subscriber)| subscriber.exit(id));
+    }
+}
+
+/// Runs what is of the request.
+#[cold]
+pub(super) fn in_scope<T>(entry: &Entry, key: Key, run: impl FnOnce() -> T) -> T {
+    match entry.span(key) {
+        Some(span) => span.in_scope(run),
+        None => run(),
+    }
+}
+
+/// The same, which may come to the answer.
+#[cold]
+pub(super) fn answers<T, E>(
+    entry: &Entry,
+    key: Key,
+    poll: impl FnOnce() -> Poll<Result<T, E>>,
+    status: impl FnOnce(&T) -> StatusCode,
+) -> Poll<Result<T, E>> {
+    let Some(span) = entry.span(key) else { return poll() };
+    let polled = span.in_scope(poll);
+    if let Poll::Ready(Ok(answer)) = &polled {
+        span.record("http.response.status_code", status(answer).as_u16());
+    }
+    polled
+}
+
+#[cold]
+pub(super) fn end(entry: &Entry, key: Key) {
+    // Dropped with no lock held: that calls the subscriber.
+    drop(entry.take_span(key));
 }
 
 /// The name of a method that is one of RFC 9110 or PATCH: any other could be anything.
