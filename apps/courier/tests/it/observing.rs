@@ -102,7 +102,10 @@ async fn see_3_courier_logs_json_with_the_requests_span() {
     assert_eq!(done.len(), 1, "{log}");
     let span = &done[0]["span"];
     assert_eq!((&span["name"], &span["http.request.method"]), (&"request".into(), &"POST".into()), "{span}");
-    assert_eq!((&span["url.path"], &span["trace_id"]), (&"/v1/import".into(), &"4bf92f3577b34da6a3ce929d0e0e4736".into()));
+    assert_eq!(
+        (&span["url.path"], &span["trace_id"]),
+        (&"/v1/import".into(), &"4bf92f3577b34da6a3ce929d0e0e4736".into())
+    );
     assert!(!log.contains("secret=1"), "a query is logged: {log}");
     let phases: Vec<_> = that_say("lifecycle").iter().filter_map(|line| line["fields"]["phase"].as_str()).collect();
     assert_eq!(phases, ["serving", "draining", "closing", "ended"]);
