@@ -33,6 +33,11 @@ pub(crate) enum Task {
         /// Such as IDLE-2, or idle/quiet-window
         id: String,
     },
+    /// Say in words what glidepath's report of an end means, and what to do about it
+    Report {
+        /// A file with the report in it: alone, or as a line of a log. `-` is standard input
+        file: PathBuf,
+    },
     /// What differs between two runs that --json wrote
     Compare {
         /// The earlier run

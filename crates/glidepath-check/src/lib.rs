@@ -3,6 +3,7 @@
 //! The program is `glidepath-check`; this library is what it is made of, so that tests and the pages that show
 //! a run can use the same data.
 
+pub mod account;
 mod case;
 mod cases;
 mod clock;

@@ -11,6 +11,7 @@ use std::thread;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use glidepath_check::account::Account;
 use glidepath_check::compare::{changes, is_worse};
 use glidepath_check::model::{FORMAT, Run};
 use glidepath_check::page::page;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
             ),
         },
         Some(Task::Compare { before, after }) => compare(&before, &after),
+        Some(Task::Report { file }) => account(&file),
         None => check(&cli.check),
     };
     ExitCode::from(code)
@@ -113,6 +115,21 @@ fn compare(before: &Path, after: &Path) -> u8 {
             told(writeln!(anstream::stdout(), "{scores}")).max(code)
         }
         (Err(error), _) | (_, Err(error)) => refused(exit_code::FILE, &error),
+    }
+}
+
+fn account(file: &Path) -> u8 {
+    let text = match file.to_str() {
+        Some("-") => io::read_to_string(io::stdin()),
+        _ => fs::read_to_string(file),
+    };
+    let account = match text {
+        Ok(text) => Account::find(&text).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match account {
+        Ok(account) => told(write!(anstream::stdout(), "{}", account.explain(width()))),
+        Err(error) => refused(exit_code::FILE, &format!("{}: {error}", file.display())),
     }
 }
 

@@ -20,6 +20,15 @@ fn a_command_that_may_not_be_started() {
 }
 
 #[test]
+fn a_report_that_is_none() {
+    let file = Scrap::new("no-report.log", "listening on 127.0.0.1:8080\n", 0o644);
+    Check::task(&["report", &file.path()]).run().fails_with(exit_code::FILE, "no report is in it");
+    Check::task(&["report", "/nowhere/report.json"])
+        .run()
+        .fails_with(exit_code::FILE, "/nowhere/report.json: No such file");
+}
+
+#[test]
 fn a_server_that_dies() {
     let said = Check::of(&[&server()]).defect("dies").run();
     said.fails_with(exit_code::DIED, "with exit code 7").says("no configuration");

@@ -14,6 +14,9 @@ idle/half-head-first,idle/half-head-later,req/answered,req/says-close,req/fin-so
 req/half-closed,req/prompt-exit,req/body-is-no-request,req/no-stray-bytes,slow/upload-never-ends,slow/head-size,ws/close-frame,ws/going-away,ws/fin,\
 ws/half-frame,sse/proper-end,sse/event-boundary,sse/soon,task/waited,end/slow,end/cut-visibly,end/exit-0,end/exit-when-cut,rdy/not-ready,rdy/alive";
 
+/// Those for a server that speaks HTTP/2, too; it has no TLS.
+const HTTP2: &str = "--only=h2/*,idle/quiet-window,req/answered";
+
 /// A server with each of these defects, and the cases that have to fail on it. All are run at once, as a run waits far more
 /// than it works; no more than three, as two tests run at once, too. Every one that went otherwise is told of.
 #[track_caller]
@@ -28,12 +31,15 @@ fn each_fails(expected: &[(&str, &[&str])]) {
 
 /// What differs from exactly these cases failing.
 fn otherwise(defect: &str, expected: &[&str]) -> Option<String> {
-    let (said, run) = Check::of(&[&server()]).defect(defect).flag(CASES).flag("--jobs=16").data(defect);
+    let check = Check::of(&[&server()]).defect(defect).flag("--jobs=16");
+    let check = if defect.starts_with("h2-") { check.flag(HTTP2).flag("--env=HTTP2=1") } else { check.flag(CASES) };
+    let (said, run) = check.data(defect);
     let skipped: &[&str] = match defect {
         // A server that sends no Close can't be seen to end after one,
         _ if expected.contains(&"ws/close-frame") => &["ws/fin"],
         // and how a cut looks, where nothing is cut.
         "no-deadline" => &["end/cut-visibly"],
+        _ if defect.starts_with("h2-") => &["h2/alpn"],
         _ => &[],
     };
     let sorted = |mut ids: Vec<_>| {
@@ -165,6 +171,55 @@ fn websockets_and_what_they_wait_for() {
 #[test]
 fn event_streams() {
     each_fails(&[("sse-cut", &["sse/proper-end"]), ("sse-half", &["sse/event-boundary"]), ("sse-held", &["sse/soon"])]);
+}
+
+#[test]
+fn goaways() {
+    each_fails(&[
+        ("h2-none", &[]),
+        (
+            "h2-no-goaway",
+            &["h2/goaway", "h2/two-goaways", "h2/no-error", "h2/between", "h2/race", "h2/above-last", "h2/idle-told"],
+        ),
+        ("h2-one-goaway", &["h2/two-goaways"]),
+    ]);
+}
+
+#[test]
+fn what_goaways_say() {
+    each_fails(&[
+        ("h2-error-code", &["h2/no-error"]),
+        ("h2-serves-above-last", &["h2/above-last"]),
+        ("h2-late-untold", &["h2/late-preface"]),
+    ]);
+}
+
+#[test]
+fn streams() {
+    each_fails(&[
+        ("h2-cuts-streams", &["h2/streams-finish", "h2/two-goaways", "h2/fin", "h2/upload"]),
+        ("h2-uploads-cut", &["h2/upload"]),
+        ("h2-between-lost", &["h2/between"]),
+    ]);
+}
+
+#[test]
+fn ends_of_http2_connections() {
+    each_fails(&[
+        ("h2-reset", &["h2/fin", "h2/idle-promptly"]),
+        ("h2-stays", &["h2/fin", "h2/idle-holds-nothing", "h2/idle-promptly"]),
+        (
+            "h2-unbounded",
+            &[
+                "h2/fin",
+                "h2/idle-holds-nothing",
+                "h2/idle-promptly",
+                "h2/no-ping-ack",
+                "h2/ignores-goaway",
+                "h2/half-preface",
+            ],
+        ),
+    ]);
 }
 
 #[test]

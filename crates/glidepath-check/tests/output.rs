@@ -50,6 +50,13 @@ fn json_is_as_the_schema_says() {
 }
 
 #[test]
+fn see_10_a_report_is_explained() {
+    let report = concat!(env!("CARGO_MANIFEST_DIR"), "/../glidepath/report.example.json");
+    let said = Check::task(&["report", report]).run();
+    said.passes().says("SIGTERM: the deadline cut something").says("GET /export");
+}
+
+#[test]
 fn junit_has_a_suite_for_each_section() {
     let file = Scrap::new("junit.xml", "", 0o644);
     let flag = format!("--junit={}", file.path());

@@ -22,6 +22,7 @@ pub const EXIT_SIGNAL_BASE: u8 = 128;
 /// How a service came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Outcome {
     /// All work finished.
@@ -36,11 +37,13 @@ pub enum Outcome {
 
 /// The account of a whole life, written at its end.
 ///
-/// `Display` is a short table for people, [`Report::to_json`] one line for machines. Returned from `main` it prints
+/// `Display` is a short table for people, [`Report::to_json`] one line for machines; `report.schema.json`, beside this crate's
+/// manifest, is its JSON Schema, and `glidepath-check report FILE` says in words what it means. Returned from `main` it prints
 /// itself on standard error and becomes the exit code.
 ///
 /// The connections add up: `accepted = finished + at_rest + upgraded + failed + cut + unknown`, and `unknown` is zero.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Report {
     /// The version of this form.
@@ -56,9 +59,11 @@ pub struct Report {
     pub successor: Option<u32>,
     /// From the signal to the report.
     #[serde(rename = "took_ms", serialize_with = "millis")]
+    #[cfg_attr(test, schemars(with = "f64"))]
     pub took: Duration,
     /// The grace period that was set.
     #[serde(rename = "grace_ms", serialize_with = "millis")]
+    #[cfg_attr(test, schemars(with = "f64"))]
     pub grace: Duration,
     /// What became of the connections.
     pub connections: Connections,
@@ -81,6 +86,7 @@ pub struct Report {
 
 /// What became of the connections. Every accepted one is in exactly one of the other fields.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Connections {
     /// Taken from the listeners in the whole life.
@@ -108,6 +114,7 @@ pub struct Connections {
 
 /// What became of the requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Requests {
     /// Heads handed to the app.
@@ -137,6 +144,7 @@ impl Requests {
 
 /// What became of the tracked tasks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Tasks {
     /// Spawned in the whole life.
@@ -151,6 +159,7 @@ pub struct Tasks {
 
 /// What became of the closing hooks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Hooks {
     /// Registered.
@@ -165,6 +174,7 @@ pub struct Hooks {
 
 /// Something that is running, or was when it was cut.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Running {
     /// Of what kind it is.
@@ -173,6 +183,7 @@ pub struct Running {
     pub name: String,
     /// Since when.
     #[serde(rename = "age_ms", serialize_with = "millis")]
+    #[cfg_attr(test, schemars(with = "f64"))]
     pub age: Duration,
     /// The address of a connection's other end; none on unix sockets.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -194,6 +205,7 @@ impl Running {
 /// Of what kind something running is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Kind {
     /// A request in flight.
@@ -475,3 +487,6 @@ impl fmt::Display for Printable<'_> {
             .try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_debug()) } else { write!(f, "{c}") })
     }
 }
+
+#[cfg(test)]
+mod tests;

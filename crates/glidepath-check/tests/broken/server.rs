@@ -1,5 +1,7 @@
 //! A server of plain threads that ends well, but for the one defect that DEFECT names. It shows that exactly the cases fail
-//! that should. Cleartext HTTP/1 only; everything else is skipped.
+//! that should. Cleartext HTTP/1, and HTTP/2 where HTTP2 is set; everything else is skipped.
+
+mod http2;
 
 use std::env;
 use std::io::{ErrorKind, Read, Write};
@@ -98,7 +100,7 @@ fn drain(began: Instant) -> i32 {
         if !busy {
             break;
         }
-        if began.elapsed() >= grace && !broken("no-deadline") {
+        if began.elapsed() >= grace && !broken("no-deadline") && !broken("h2-unbounded") {
             CUT.store(true, SeqCst);
             sleep(Duration::from_millis(200));
             return if broken("zero-when-cut") { 0 } else { 3 };
@@ -212,6 +214,13 @@ impl Request {
 
 impl Connection {
     fn live(&mut self) {
+        if env::var_os("HTTP2").is_some() {
+            match http2::is_spoken(self).and_then(|is| if is { http2::live(self).map(|()| true) } else { Ok(false) }) {
+                Ok(true) => return self.close(),
+                Ok(false) => {}
+                Err(Over) => return,
+            }
+        }
         loop {
             match self.request() {
                 Ok(request) => match self.work(&request) {

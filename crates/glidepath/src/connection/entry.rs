@@ -122,6 +122,10 @@ pub(crate) struct Entry {
     body_open: AtomicBool,
     /// The last request was HTTP/1.0: the end of its answer may be told by nothing but the end of the connection.
     ends_with_fin: AtomicBool,
+    /// On HTTP/1, of the last request: see [`Request::received`] and [`Request::sent`]. Without a lock, because every request
+    /// comes by here.
+    received: AtomicU64,
+    sent: AtomicU64,
     /// See [`Entry::stay_untold`]. Changes with the registry's `entries` locked, which counts it.
     untold: AtomicBool,
     inner: Mutex<Inner>,
@@ -169,9 +173,9 @@ struct Request {
     waker: Option<Waker>,
     /// Which of the connection's requests it is.
     nth: u64,
-    /// Of its body.
+    /// Bytes of its body, on HTTP/2.
     received: u64,
-    /// Of its answer's body, given to hyper.
+    /// Of its answer's, given to hyper.
     sent: u64,
 }
 
@@ -188,11 +192,16 @@ impl Request {
         format!("{} {}", self.method, self.path.as_ref().map_or("", PathAndQuery::path))
     }
 
-    fn running(&self, now: u64, peer: Option<SocketAddr>) -> Running {
+    fn running(&self, now: u64, entry: &Entry) -> Running {
         let kind = if self.upgraded { Kind::Upgraded } else { Kind::Request };
-        let bytes = Some((self.received, self.sent)).filter(|_| !self.upgraded);
+        let bytes = if entry.state() == State::Http2 {
+            (self.received, self.sent)
+        } else {
+            (entry.received.load(Relaxed), entry.sent.load(Relaxed))
+        };
+        let bytes = Some(bytes).filter(|_| !self.upgraded);
         Running {
-            peer: peer.map(|peer| peer.to_string()),
+            peer: entry.peer.map(|peer| peer.to_string()),
             received: bytes.map(|(received, _)| received),
             sent: bytes.map(|(_, sent)| sent),
             ..Running::new(kind, self.name(), Duration::from_millis(now.saturating_sub(self.since)))
@@ -217,6 +226,8 @@ impl Entry {
             asked: AtomicU64::new(0),
             body_open: AtomicBool::new(false),
             ends_with_fin: AtomicBool::new(false),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             untold: AtomicBool::new(false),
             inner: Mutex::default(),
         }
@@ -229,7 +240,7 @@ impl Entry {
     /// The peer's address, where requests are to bear it.
     #[inline]
     pub(super) fn shown_peer(&self) -> Option<SocketAddr> {
-        self.peer.filter(|_| self.registry.shows_peers())
+        if self.registry.shows_peers() { self.peer } else { None }
     }
 
     pub(crate) fn registry(&self) -> &Arc<Registry> {
@@ -460,6 +471,8 @@ impl Entry {
             self.state.store(State::Flight as u8, Relaxed);
             self.body_open.store(!request.body().is_end_stream(), Relaxed);
             self.ends_with_fin.store(request.version() == http::Version::HTTP_10, Relaxed);
+            self.received.store(0, Relaxed);
+            self.sent.store(0, Relaxed);
         }
         self.asked.store(since, Relaxed);
         let (method, path) = (request.method().clone(), request.uri().path_and_query().cloned());
@@ -489,16 +502,22 @@ impl Entry {
 
     /// So much of a request's body has come to the app.
     pub(super) fn received(&self, key: Key, bytes: usize) {
-        if let Some(request) = lock(&self.inner).request(key) {
-            request.received += bytes as u64;
-        }
+        self.count_bytes(key, bytes as u64, &self.received, |request| &mut request.received);
     }
 
     /// So much of an answer's body has come from the app.
     #[inline]
     pub(super) fn sent(&self, key: Key, bytes: usize) {
-        if let Some(request) = lock(&self.inner).request(key) {
-            request.sent += bytes as u64;
+        self.count_bytes(key, bytes as u64, &self.sent, |request| &mut request.sent);
+    }
+
+    #[inline]
+    fn count_bytes(&self, key: Key, bytes: u64, http1: &AtomicU64, http2: fn(&mut Request) -> &mut u64) {
+        if self.state() != State::Http2 {
+            // One body at a time moves each way, so nobody else writes here.
+            http1.store(http1.load(Relaxed) + bytes, Relaxed);
+        } else if let Some(request) = lock(&self.inner).request(key) {
+            *http2(request) += bytes;
         }
     }
 
@@ -520,7 +539,7 @@ impl Entry {
         // Invariant 4: `ended` is not taken under `inner`.
         let cut = lock(&self.inner).end(key, outcome, http1, self.stage());
         if let Some(cut) = cut {
-            self.registry.name_cut(cut.running(coarse_millis(), self.peer));
+            self.registry.name_cut(cut.running(coarse_millis(), self));
         }
         if http1 {
             self.state.store(State::Flushing as u8, Relaxed);
@@ -541,7 +560,7 @@ impl Entry {
 
     pub(super) fn running(&self, now: u64) -> Vec<Running> {
         let inner = lock(&self.inner);
-        let mut running: Vec<_> = inner.requests.iter().map(|(_, request)| request.running(now, self.peer)).collect();
+        let mut running: Vec<_> = inner.requests.iter().map(|(_, request)| request.running(now, self)).collect();
         running.extend(inner.upgraded(now, self.since(), self.peer));
         running
     }
@@ -569,7 +588,7 @@ impl Entry {
         let left = requests.len() as u64;
         if cut {
             inner.count.cut += left;
-            ended.cut.extend(requests.iter().map(|(_, request)| request.running(now, self.peer)));
+            ended.cut.extend(requests.iter().map(|(_, request)| request.running(now, self)));
             ended.cut.extend(inner.upgraded(now, self.since(), self.peer));
         } else {
             inner.count.abandoned += left;

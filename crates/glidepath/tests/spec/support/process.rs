@@ -198,15 +198,26 @@ impl Exit {
     #[track_caller]
     pub(crate) fn report_among_lines(&self) -> serde_json::Value {
         let line = self.stdout.lines().find(|line| line.starts_with('{'));
-        serde_json::from_str(line.unwrap_or_else(|| panic!("no report: {:?}", self.stdout))).expect("a report is JSON")
+        as_the_schema_says(line.unwrap_or_else(|| panic!("no report: {:?}", self.stdout)))
     }
 
     /// The report: the last line of standard output.
     #[track_caller]
     pub(crate) fn report(&self) -> serde_json::Value {
         let last = self.stdout.lines().last().unwrap_or_default();
-        serde_json::from_str(last).unwrap_or_else(|error| panic!("no report, {error}: {:?}", self.stdout))
+        as_the_schema_says(last)
     }
+}
+
+/// A report; whatever the end was, it is of the form that `report.schema.json` tells.
+#[track_caller]
+fn as_the_schema_says(line: &str) -> serde_json::Value {
+    let report = serde_json::from_str(line).unwrap_or_else(|error| panic!("no report, {error}: {line:?}"));
+    let schema = serde_json::from_str(include_str!("../../../report.schema.json")).expect("it is JSON");
+    let schema = jsonschema::validator_for(&schema).expect("it is a schema");
+    let wrong: Vec<_> = schema.iter_errors(&report).map(|error| error.to_string()).collect();
+    assert!(wrong.is_empty(), "{wrong:?}: {line}");
+    report
 }
 
 impl Process {
