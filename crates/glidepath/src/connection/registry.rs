@@ -341,7 +341,7 @@ impl Registry {
     /// All counts, of what is open and of what has ended, as they are at one moment.
     #[cfg(feature = "metrics")]
     pub(crate) fn tally(&self) -> Tally {
-        // Both at once, as in `account`. Of 10 000 connections it takes a quarter of a millisecond.
+        // Both at once, as in `account`. Of 10 000 connections it takes 0.6 ms, without optimization.
         let (entries, ended) = (lock(&self.entries), lock(&self.ended));
         let mut tally = Tally { connections: ended.connections, requests: ended.requests, ..Tally::default() };
         let mut by_state = [0; State::ALL.len()];
