@@ -75,7 +75,7 @@ struct Options {
     /// How long to go on accepting after the signal, so that balancers can turn away [default: 0s]
     #[arg(long, value_name = "DURATION", env = "COURIER_LAME_DUCK")]
     lame_duck: Option<SignedDuration>,
-    /// Where /livez and /readyz are answered for whoever watches over it, to the very end [default: nowhere]
+    /// Where /livez, /readyz and /metrics are answered for whoever watches over it, to the very end [default: nowhere]
     #[arg(long, value_name = "ADDRESS", env = "COURIER_ADMIN")]
     admin: Option<SocketAddr>,
     /// Lets whoever knows it POST to /drain and /restart there. Better given in the environment than as a flag

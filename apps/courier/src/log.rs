@@ -1,8 +1,9 @@
-//! Logs go to standard error, with colours only where a person looks at them.
+//! What others see of it: logs on standard error, with colours only where a person looks at them, and metrics.
 
 use std::io::{self, IsTerminal};
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
@@ -18,4 +19,10 @@ pub fn start(config: &Config) -> anyhow::Result<()> {
         LogFormat::Json => log.json().init(),
     }
     Ok(())
+}
+
+/// What renders the metrics as Prometheus reads them.
+pub fn metrics() -> anyhow::Result<impl Fn() -> String + Send + Sync + 'static> {
+    let recorder = PrometheusBuilder::new().install_recorder().context("no metrics")?;
+    Ok(move || recorder.render())
 }

@@ -39,12 +39,13 @@ async fn main() -> Result<Report, failure::Failure> {
 
     greeting::say(&listeners, &config);
     // The feed is asked for with GET, by HTTP/1.1.
-    let mut server = lifecycle.run().websockets_over_http2(false).lame_duck(config.lame_duck).grace(config.grace);
+    let mut server = lifecycle.run().websockets_over_http2(false).request_spans(true);
+    server = server.lame_duck(config.lame_duck).grace(config.grace);
     for listener in listeners {
         server = server.and_serve(listener, app.clone());
     }
     if let Some(admin) = admin {
-        server = server.admin(admin);
+        server = server.admin(admin).admin_metrics(log::metrics()?);
     }
     if config.admin_page {
         server = server.admin_page();

@@ -28,6 +28,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use futures_util::{Stream, StreamExt, stream};
 use glidepath::{DumpSignal, Lifecycle, Listener, Report, Tasks};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -86,10 +87,10 @@ async fn serve(settings: Settings, lifecycle: Lifecycle) -> glidepath::Result<Re
         server = server.and_serve(Listener::bind_unix("unix", path)?, app);
     }
     if let Some(port) = settings.admin_port {
-        // No /metrics on it yet: 404.
         let admin = Listener::bind("admin", (Ipv4Addr::LOCALHOST, port)).await?;
         say(io::stderr(), format_args!("admin on {}", admin.local_addr()?));
-        server = server.admin(admin);
+        let prometheus = PrometheusBuilder::new().install_recorder().map_err(io::Error::other)?;
+        server = server.admin(admin).admin_metrics(move || prometheus.render());
         if settings.admin_page {
             server = server.admin_page();
         }

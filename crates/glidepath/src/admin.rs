@@ -8,6 +8,8 @@ mod body;
 mod control;
 #[cfg(feature = "admin")]
 mod feed;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(feature = "admin")]
 mod page;
 
@@ -28,6 +30,8 @@ use tower_service::Service;
 
 use self::body::Said;
 use self::control::{Action, Control, Token};
+#[cfg(feature = "metrics")]
+use self::metrics::{Render, Scrapes};
 #[cfg(feature = "admin")]
 use self::{
     feed::Feed,
@@ -69,6 +73,8 @@ pub(crate) struct Admin {
     /// Where the page is.
     #[cfg(feature = "admin")]
     places: Vec<String>,
+    #[cfg(feature = "metrics")]
+    render: Render,
 }
 
 impl Admin {
@@ -85,6 +91,8 @@ impl Admin {
             feed: None,
             #[cfg(feature = "admin")]
             places: Vec::new(),
+            #[cfg(feature = "metrics")]
+            render: Render::default(),
         }
     }
 
@@ -98,6 +106,8 @@ impl Admin {
             control,
             #[cfg(feature = "admin")]
             page,
+            #[cfg(feature = "metrics")]
+            scrapes: Scrapes::new(Arc::clone(&self.render), Arc::clone(shared)),
         };
         self.acceptors.push(accept(listener, port, &self.registry));
     }
@@ -107,6 +117,13 @@ impl Admin {
             tracing::warn!("the token of the admin port is empty; nobody can ask there for an end or a restart");
         } else if self.token.set(token).is_err() {
             tracing::warn!("the admin port has a token already; the first one holds");
+        }
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn set_metrics(&self, render: Box<dyn Fn() -> String + Send + Sync>) {
+        if self.render.set(render).is_err() {
+            tracing::warn!("the admin port has metrics already; the first ones hold");
         }
     }
 
@@ -237,6 +254,8 @@ struct Port {
     control: Control,
     #[cfg(feature = "admin")]
     page: Page,
+    #[cfg(feature = "metrics")]
+    scrapes: Scrapes,
 }
 
 impl Service<Request<Body>> for Port {
@@ -254,6 +273,10 @@ impl Service<Request<Body>> for Port {
             return Box::pin(async { Ok(answer) });
         }
         let (method, path) = (request.method(), request.uri().path());
+        #[cfg(feature = "metrics")]
+        if let Some(answer) = self.scrapes.answer(method, path) {
+            return Box::pin(async { Ok(answer.map(Said::from)) });
+        }
         let Some(action) = Action::of(path).filter(|_| self.control.is_on()) else {
             let answer = self.probes.answer(method, path);
             return Box::pin(async { Ok(answer.map(Said::from)) });

@@ -38,12 +38,17 @@ mod hand_on;
 #[path = "driver/no_hand_on.rs"]
 mod hand_on;
 mod held_by;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod told;
 
 use hand_on::{HandOn, Restart};
 use held_by::{Lingers, Pulse};
 
 /// How often connections are looked at that may be idle or too slow.
 const SWEEP: Duration = Duration::from_millis(500);
+/// In sweeps: how often the metrics are told how it stands, for recorders that push. Whoever scrapes is told at once.
+const PUBLISH_EVERY: u32 = 20;
 /// Of the time, giving memory back takes one part of so many: it may hold up whoever allocates.
 const TRIM_SHARE: u32 = 1000;
 
@@ -74,6 +79,9 @@ pub(crate) struct Shared {
     /// The runtime that serves.
     runtime: OnceLock<Handle>,
     last_resort: LastResort,
+    /// Whoever tells the metrics has it.
+    #[cfg(feature = "metrics")]
+    publishes: Mutex<()>,
 }
 
 struct Inner {
@@ -81,6 +89,8 @@ struct Inner {
     /// For [`drive`].
     commands: VecDeque<Command>,
     stopped: Option<Moment>,
+    /// When each phase began, by its number.
+    began: [Option<Moment>; Phase::COUNT],
     handover: Handover,
     /// For [`drive`], too, which does these first.
     handover_commands: VecDeque<handover::Command>,
@@ -97,6 +107,7 @@ impl Shared {
             core: Core::new(plan),
             commands: VecDeque::new(),
             stopped: None,
+            began: [None; Phase::COUNT],
             handover: Handover::new(restart.has_predecessor()),
             handover_commands: VecDeque::new(),
             callers: Vec::new(),
@@ -122,6 +133,8 @@ impl Shared {
             view: View::default(),
             runtime: OnceLock::new(),
             last_resort: LastResort::default(),
+            #[cfg(feature = "metrics")]
+            publishes: Mutex::default(),
         })
     }
 
@@ -190,6 +203,8 @@ impl Shared {
         }
         let (phase, cause) = (inner.core.phase(), inner.core.cause());
         let limit = inner.core.process_ends_at();
+        let phases = passed(before, phase);
+        phases.clone().for_each(|phase| inner.began[phase as usize] = Some(now));
         let to_do = !inner.commands.is_empty() || !inner.handover_commands.is_empty() || limit != limit_before;
         if let Some(limit) = limit.filter(|_| self.thread.is_some() && limit != limit_before) {
             let code = exit_code(inner.core.ending()).unwrap_or(EXIT_CUT);
@@ -204,7 +219,10 @@ impl Shared {
                 self.view.claim(matches!(cause, Some(Cause::Terminal(_))));
             }
             let cause = cause.map(signal::name);
-            tracing::info!(%phase, cause, "lifecycle");
+            // The last is told with the report.
+            for phase in phases.filter(|phase| *phase != Phase::Ended) {
+                tracing::info!(target: "glidepath::lifecycle", %phase, cause, "lifecycle");
+            }
         }
         if phase != before || to_do {
             self.changed.notify_one();
@@ -212,7 +230,14 @@ impl Shared {
                 thread.wake();
             }
         }
+        if phase != before {
+            self.publish();
+        }
     }
+
+    /// Tells the metrics how it stands.
+    #[cfg(not(feature = "metrics"))]
+    fn publish(&self) {}
 
     /// Two threads may come here in the wrong order: an earlier phase is not shown again.
     fn show(&self, phase: Phase) {
@@ -311,6 +336,8 @@ impl Shared {
         *kept = Some(report.clone());
         drop(kept);
         drop(never_began);
+        self.publish();
+        told::tell(&report);
         // Taken out first: it may use the lifecycle.
         let tell = lock(&self.on_report).take();
         if let Some(tell) = tell {
@@ -359,6 +386,13 @@ impl Shared {
     }
 }
 
+/// The phases from `before`, which is none of them, to `now`: one step may go through several. The end can't pass a lame duck
+/// by without waiting in it.
+fn passed(before: Phase, now: Phase) -> impl Iterator<Item = Phase> + Clone {
+    let between = [Phase::Draining, Phase::Closing].into_iter().filter(move |phase| before < *phase && *phase < now);
+    between.chain((before != now).then_some(now))
+}
+
 /// The exit code of a forced end.
 fn exit_code(ending: Ending) -> Option<u8> {
     let Ending::Forced(by) = ending else { return None };
@@ -372,6 +406,8 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
     let mut hooks: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
     let mut failed = None;
     let mut log = Log::default();
+    let mut sweeps = 0_u32;
+    let mut sealing = None;
     let mut sweep = shared.thread.is_none().then(|| {
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -385,6 +421,7 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
         while let Some(command) = shared.next_command() {
             match command {
                 Command::Seal => {
+                    sealing = Some((Instant::now(), acceptors.len())).filter(|(_, listeners)| *listeners > 0);
                     hand_on.let_go(shared, &mut acceptors, &mut admin);
                     acceptors.iter_mut().for_each(Acceptor::seal);
                 }
@@ -437,6 +474,14 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
         if shared.sweep_due.swap(false, Ordering::Relaxed) {
             shared.registry.sweep();
             admin.sweep();
+            sweeps = sweeps.wrapping_add(1);
+            if sweeps % PUBLISH_EVERY == 0 {
+                shared.publish();
+            }
+        }
+        if let Some((began, listeners)) = sealing.take_if(|_| acceptors.is_empty()) {
+            let took_ms = began.elapsed().as_millis() as u64;
+            tracing::info!(target: "glidepath::lifecycle", listeners, took_ms, "listeners closed");
         }
         shared.dispatch(Event::Look);
     }
@@ -488,7 +533,7 @@ pub(crate) fn stand_by(shared: &Arc<Shared>, mut signals: Signals) -> ! {
         match signals.wait(limit, || shared.restart.is_on()) {
             Heard::Restart => {
                 if let Err(error) = shared.ask_for_restart() {
-                    tracing::warn!("{error}");
+                    tracing::warn!(target: "glidepath::restart", %error, "restart refused");
                 }
             }
             Heard::Stop(cause) => shared.dispatch(Event::Step(cause)),

@@ -243,6 +243,21 @@ pub fn restart_words(input: &[u8]) {
     }
 }
 
+/// A `traceparent` is read as a plain reading of its parts reads it, or not at all.
+pub fn traceparent(input: &[u8]) {
+    use crate::connection::traceparent::parse;
+    let plain = || {
+        let parts: Vec<_> = std::str::from_utf8(input).ok()?.split('-').collect();
+        let digits = |part: &str, count| part.len() == count && part.chars().all(|c| "0123456789abcdef".contains(c));
+        let id = |part: &str, count| digits(part, count) && part.chars().any(|c| c != '0');
+        let [version, trace_id, parent_id, flags, ref more @ ..] = parts[..] else { return None };
+        let fits = digits(version, 2) && id(trace_id, 32) && id(parent_id, 16) && digits(flags, 2);
+        (fits && version != "ff" && (more.is_empty() || version != "00")).then_some((trace_id, parent_id, flags))
+    };
+    let parsed = parse(input).map(|parent| (parent.trace_id, parent.parent_id, parent.flags));
+    assert_eq!(parsed, plain(), "{input:x?}");
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -294,6 +309,11 @@ mod tests {
     #[test]
     fn the_corpus_of_restart_words_holds() {
         replay("restart_words", super::restart_words);
+    }
+
+    #[test]
+    fn the_corpus_of_traceparent_holds() {
+        replay("traceparent", super::traceparent);
     }
 
     #[test]

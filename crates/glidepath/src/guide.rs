@@ -8,6 +8,7 @@
 //! | How do background jobs stop? | [`background_jobs`] |
 //! | When is the database closed? | [`databases`] |
 //! | What do I set for Kubernetes, systemd, Docker? | [`deploying`] |
+//! | How do I see what it does: metrics, traces, logs? | [`observing`] |
 //! | How do I test the end of my own service? | [`testing`] |
 //! | What do I change, coming from another server? | [`coming_from`] |
 
@@ -28,6 +29,9 @@ pub mod databases {}
 
 #[doc = include_str!("../guide/deploying.md")]
 pub mod deploying {}
+
+#[doc = include_str!("../guide/observing.md")]
+pub mod observing {}
 
 #[doc = include_str!("../guide/testing.md")]
 pub mod testing {}

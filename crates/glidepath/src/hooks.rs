@@ -99,6 +99,11 @@ impl Hooks {
         self.book().running().into_iter().collect()
     }
 
+    #[cfg(feature = "metrics")]
+    pub(crate) fn counts(&self) -> report::Hooks {
+        self.book().count
+    }
+
     /// Those that have not begun, in the order in which they will.
     pub(crate) fn waiting(&self) -> Vec<String> {
         self.book().waiting.iter().rev().map(|(name, _)| name.clone().into_owned()).collect()

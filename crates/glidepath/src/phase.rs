@@ -39,6 +39,10 @@ pub enum Phase {
     Ended,
 }
 
+impl Phase {
+    pub(crate) const COUNT: usize = Self::Ended as usize + 1;
+}
+
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

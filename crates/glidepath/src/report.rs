@@ -130,6 +130,17 @@ pub struct Requests {
     pub panicked: u64,
 }
 
+impl Requests {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.started += other.started;
+        self.answered += other.answered;
+        self.answered_late += other.answered_late;
+        self.abandoned += other.abandoned;
+        self.cut += other.cut;
+        self.panicked += other.panicked;
+    }
+}
+
 /// What became of the tracked tasks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

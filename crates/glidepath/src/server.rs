@@ -162,6 +162,30 @@ impl Server {
         self
     }
 
+    /// Answers `/metrics` on the [admin port](Server::admin) with what `render` gives: Prometheus' text format, by whichever
+    /// recorder of the crate `metrics` the program has installed. The metrics are those of `docs/observing.md`, and the
+    /// program's own beside them.
+    ///
+    /// They are of one life: a process that has several with a recorder tells the last one's.
+    ///
+    /// ```no_run
+    /// # async fn main_(public: glidepath::Listener, admin: glidepath::Listener) -> glidepath::Result<()> {
+    /// use metrics_exporter_prometheus::PrometheusBuilder;
+    ///
+    /// let prometheus = PrometheusBuilder::new().install_recorder().expect("the only recorder");
+    /// let server = glidepath::serve(public, axum::Router::new()).admin(admin);
+    /// let report = server.admin_metrics(move || prometheus.render()).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// The last scrape that the port answers, right before the report, has the whole account. A recorder that pushes is
+    /// told every ten seconds, at each phase, and before [`Lifecycle::on_report`] is called.
+    #[cfg(feature = "metrics")]
+    pub fn admin_metrics(self, render: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.admin.set_metrics(Box::new(render));
+        self
+    }
+
     /// Puts the peer's address into the extensions of every request, as [`PeerAddr`](crate::PeerAddr). Off, because an
     /// extension costs an allocation or two a request.
     ///
@@ -182,6 +206,26 @@ impl Server {
     pub fn peer_addr(self) -> Self {
         if let Ok(lifecycle) = &self.lifecycle {
             lifecycle.shared.registry.show_peers();
+        }
+        self
+    }
+
+    /// Puts each request into a `tracing` span `request` (target `glidepath::request`, level INFO), from its head to the last
+    /// byte of its answer. What handlers and their bodies log is inside. Off, because it costs some allocations a request.
+    ///
+    /// Its fields are those that OpenTelemetry has for a server's span: `http.request.method`, `url.path` (no query),
+    /// `network.protocol.version`, `network.peer.address` and `.port`, and `http.response.status_code` when it is known. A
+    /// well-formed `traceparent` (W3C Trace Context) adds `trace_id`, `parent_id` and `trace_flags`, as its client says them.
+    ///
+    /// ```no_run
+    /// # async fn main_(listener: tokio::net::TcpListener) -> glidepath::Result<()> {
+    /// tracing_subscriber::fmt().init();
+    /// let report = glidepath::serve(listener, axum::Router::new()).request_spans(true).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn request_spans(self, on: bool) -> Self {
+        if let Ok(lifecycle) = &self.lifecycle {
+            lifecycle.shared.registry.set_request_spans(on);
         }
         self
     }

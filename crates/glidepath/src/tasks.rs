@@ -210,6 +210,11 @@ impl Tasks {
         self.shared.book().running.iter().map(|(_, entry)| entry.running(now)).collect()
     }
 
+    #[cfg(feature = "metrics")]
+    pub(crate) fn counts(&self) -> report::Tasks {
+        self.shared.book().count
+    }
+
     /// The counts, what was aborted, and who panicked.
     pub(crate) fn account(&self) -> (report::Tasks, Vec<Running>, Vec<String>) {
         let book = self.shared.book();

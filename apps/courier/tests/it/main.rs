@@ -7,6 +7,7 @@ mod durability;
 mod harness;
 mod landing;
 mod live;
+mod observing;
 mod postgres;
 mod restart;
 mod rolling;

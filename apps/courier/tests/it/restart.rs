@@ -18,7 +18,7 @@ async fn successor(log: impl Fn() -> String, nth: usize) -> Pid {
         loop {
             let log = log();
             let mut lines =
-                log.lines().filter_map(|line| line.split_once("INFO process ")?.1.strip_suffix(" has taken over"));
+                log.lines().filter_map(|line| Some(line.split_once("INFO another process has taken over pid=")?.1));
             if let Some(pid) = lines.nth(nth).and_then(|pid| Pid::from_raw(pid.parse().ok()?)) {
                 return pid;
             }
@@ -157,7 +157,7 @@ async fn ho_5_with_a_token_courier_restarts_and_ends_by_its_admin_port() {
     drop(last);
 }
 
-fn free_address() -> String {
+pub(crate) fn free_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("it is bound").to_string()
 }

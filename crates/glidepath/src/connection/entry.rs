@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::Method;
 use http::uri::PathAndQuery;
 use slab::Slab;
+use tracing::Span;
 
 use super::registry::{Ended, Registry, Stage};
 use super::upgraded::{Upgrade, Wire};
@@ -45,7 +46,7 @@ pub(crate) enum State {
 }
 
 impl State {
-    const ALL: [(Self, &str); 10] = [
+    pub(super) const ALL: [(Self, &str); 10] = [
         (Self::Handshake, "handshake"),
         (Self::Fresh, "new"),
         (Self::Head, "reading a head"),
@@ -78,6 +79,18 @@ pub(crate) enum End {
     Cut,
 }
 
+impl End {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::AtRest => "at_rest",
+            Self::Upgraded => "upgraded",
+            Self::Failed => "failed",
+            Self::Cut => "cut",
+        }
+    }
+}
+
 /// What the sweep asks of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -101,6 +114,8 @@ pub(crate) struct Entry {
     nudge: AtomicU8,
     /// When `state` began, in coarse milliseconds.
     since: AtomicU64,
+    /// When it was accepted.
+    born: u64,
     /// When the last request began.
     asked: AtomicU64,
     /// The last request's body was not read to its end: what comes next on the socket may still be of it.
@@ -126,7 +141,13 @@ struct Inner {
     /// Boxed, because most connections never are.
     upgrade: Option<Box<Upgrading>>,
     count: report::Requests,
+    /// Not in the requests, which are moved. Boxed, because most connections have none.
+    spans: Option<Box<Spans>>,
 }
+
+/// The spans of requests, by their `nth`.
+#[derive(Debug, Default)]
+struct Spans(Vec<(u64, Arc<Span>)>);
 
 /// A connection that is upgraded, or about to be.
 #[derive(Debug)]
@@ -192,6 +213,7 @@ impl Request {
 
 impl Entry {
     pub(super) fn new(registry: Arc<Registry>, key: usize, peer: Option<SocketAddr>) -> Self {
+        let now = coarse_millis();
         Self {
             key,
             peer,
@@ -199,7 +221,8 @@ impl Entry {
             registry,
             state: AtomicU8::new(State::Fresh as u8),
             nudge: AtomicU8::new(Nudge::Nothing as u8),
-            since: AtomicU64::new(coarse_millis()),
+            since: AtomicU64::new(now),
+            born: now,
             asked: AtomicU64::new(0),
             body_open: AtomicBool::new(false),
             ends_with_fin: AtomicBool::new(false),
@@ -208,6 +231,10 @@ impl Entry {
             untold: AtomicBool::new(false),
             inner: Mutex::default(),
         }
+    }
+
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// The peer's address, where requests are to bear it.
@@ -456,6 +483,23 @@ impl Entry {
         Key { place: inner.requests.insert(request), nth }
     }
 
+    pub(super) fn set_span(&self, key: Key, span: Arc<Span>) {
+        lock(&self.inner).spans.get_or_insert_default().0.push((key.nth, span));
+    }
+
+    pub(super) fn span(&self, key: Key) -> Option<Arc<Span>> {
+        let inner = lock(&self.inner);
+        let (_, span) = inner.spans.as_ref()?.0.iter().find(|(nth, _)| *nth == key.nth)?;
+        Some(Arc::clone(span))
+    }
+
+    pub(super) fn take_span(&self, key: Key) -> Option<Arc<Span>> {
+        let mut inner = lock(&self.inner);
+        let spans = &mut inner.spans.as_mut()?.0;
+        let place = spans.iter().position(|(nth, _)| *nth == key.nth)?;
+        Some(spans.swap_remove(place).1)
+    }
+
     /// So much of a request's body has come to the app.
     pub(super) fn received(&self, key: Key, bytes: usize) {
         self.count_bytes(key, bytes as u64, &self.received, |request| &mut request.received);
@@ -507,6 +551,13 @@ impl Entry {
         }
     }
 
+    /// Its state, its counts so far, and how many requests are in flight.
+    #[cfg(feature = "metrics")]
+    pub(super) fn tally(&self) -> (State, report::Requests, usize) {
+        let inner = lock(&self.inner);
+        (self.state(), inner.count, inner.requests.len())
+    }
+
     pub(super) fn running(&self, now: u64) -> Vec<Running> {
         let inner = lock(&self.inner);
         let mut running: Vec<_> = inner.requests.iter().map(|(_, request)| request.running(now, self)).collect();
@@ -543,6 +594,18 @@ impl Entry {
             inner.count.abandoned += left;
         }
         ended.count(end, self.accepted_late, &inner.count);
+    }
+
+    /// After it was closed, and with no lock held.
+    pub(super) fn tell(&self, end: End) {
+        tracing::debug!(
+            target: "glidepath::connection",
+            outcome = end.name(),
+            peer = self.peer.map(tracing::field::display),
+            requests = lock(&self.inner).count.started,
+            age_ms = coarse_millis().saturating_sub(self.born),
+            "connection ended"
+        );
     }
 
     /// A client had pipelined more behind the answer that said close.

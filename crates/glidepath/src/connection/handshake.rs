@@ -59,7 +59,7 @@ impl<A: App> Connection<A> {
                 Next::Again
             }
             Poll::Ready(Err((error, socket))) => {
-                tracing::debug!(%error, "a TLS handshake failed");
+                tracing::debug!(target: "glidepath::connection", %error, "a TLS handshake failed");
                 // An alert may be on its way, and is not overtaken by a reset.
                 self.close_stream(socket.into(), Patience::None, End::Failed)
             }

@@ -26,6 +26,8 @@ mod linger;
 mod peer;
 mod registry;
 pub(crate) mod service;
+mod span;
+pub(crate) mod traceparent;
 mod tunnel;
 mod upgraded;
 

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use slab::Slab;
 use tokio::sync::Notify;
 
+#[cfg(feature = "metrics")]
+use super::entry::State;
 use super::entry::{End, Entry};
 use super::upgraded::{GOING_AWAY, SERVICE_RESTART};
 use crate::os::coarse_millis;
@@ -61,6 +63,8 @@ pub(crate) struct Registry {
     drain_began: AtomicU64,
     /// Another process serves on: WebSockets are told so.
     restarts: AtomicBool,
+    /// Requests are each in a span of their own.
+    request_spans: AtomicBool,
     /// Requests bear their peer's address.
     shows_peers: AtomicBool,
     /// How many of `entries`, with which it is locked, are at rest with an untold client: see [`Entry::stay_untold`].
@@ -83,6 +87,17 @@ pub(super) struct Ended {
     pub(super) cut: Vec<Running>,
 }
 
+/// All counts at one moment.
+#[cfg(feature = "metrics")]
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) connections: report::Connections,
+    pub(crate) requests: report::Requests,
+    pub(crate) in_flight: usize,
+    /// Every state there is.
+    pub(crate) by_state: Vec<(&'static str, usize)>,
+}
+
 // ===== impl Registry =====
 
 impl Registry {
@@ -95,6 +110,7 @@ impl Registry {
             head_size: AtomicUsize::new(plan.head_size),
             drain_began: AtomicU64::new(0),
             restarts: AtomicBool::new(false),
+            request_spans: AtomicBool::new(false),
             shows_peers: AtomicBool::new(false),
             untold: AtomicUsize::new(0),
             only_untold: AtomicBool::new(false),
@@ -108,6 +124,14 @@ impl Registry {
     pub(crate) fn set_plan(&self, plan: &Plan) {
         *lock(&self.plan) = *plan;
         self.head_size.store(plan.head_size, Relaxed);
+    }
+
+    pub(crate) fn set_request_spans(&self, on: bool) {
+        self.request_spans.store(on, Relaxed);
+    }
+
+    pub(super) fn has_request_spans(&self) -> bool {
+        self.request_spans.load(Relaxed)
     }
 
     /// Before the drain: its WebSockets are told that it is a restart.
@@ -213,6 +237,7 @@ impl Registry {
         if last {
             self.changed.notify_one();
         }
+        removed.tell(end);
     }
 
     pub(super) fn count_untold(&self, entry: &Entry, untold: bool) {
@@ -313,6 +338,30 @@ impl Registry {
         counts
     }
 
+    /// All counts, of what is open and of what has ended, as they are at one moment.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn tally(&self) -> Tally {
+        // Both at once, as in `account`. Of 10 000 connections it takes 0.6 ms, without optimization.
+        let (entries, ended) = (lock(&self.entries), lock(&self.ended));
+        let mut tally = Tally { connections: ended.connections, requests: ended.requests, ..Tally::default() };
+        let mut by_state = [0; State::ALL.len()];
+        tally.connections.accepted += entries.len() as u64;
+        for (_, entry) in entries.iter() {
+            let (state, requests, in_flight) = entry.tally();
+            by_state[state as usize] += 1;
+            tally.requests.add(&requests);
+            tally.in_flight += in_flight;
+        }
+        drop((entries, ended));
+        for ((_, name), count) in State::ALL.into_iter().zip(by_state) {
+            match tally.by_state.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += count,
+                None => tally.by_state.push((name, count)),
+            }
+        }
+        tally
+    }
+
     pub(crate) fn list(&self) -> Vec<Running> {
         let now = coarse_millis();
         let entries = lock(&self.entries);
@@ -334,13 +383,7 @@ impl Ended {
             End::Failed => c.failed += 1,
             End::Cut => c.cut += 1,
         }
-        let r = &mut self.requests;
-        r.started += requests.started;
-        r.answered += requests.answered;
-        r.answered_late += requests.answered_late;
-        r.abandoned += requests.abandoned;
-        r.cut += requests.cut;
-        r.panicked += requests.panicked;
+        self.requests.add(requests);
     }
 }
 

@@ -19,6 +19,7 @@ use super::entry::{Entry, Key, RequestEnd};
 use super::events;
 use super::peer::PeerAddr;
 use super::registry::Stage;
+use super::span;
 use super::tunnel::Tunnel;
 use super::upgraded::Upgrade;
 
@@ -70,11 +71,12 @@ where
 pub(crate) struct Tracked<A> {
     app: A,
     entry: Arc<Entry>,
+    spans: bool,
 }
 
 impl<A> Tracked<A> {
     pub(crate) fn new(app: A, entry: Arc<Entry>) -> Self {
-        Self { app, entry }
+        Self { app, spans: entry.registry().has_request_spans(), entry }
     }
 
     pub(crate) fn into_app(self) -> A {
@@ -93,6 +95,9 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
         }
         let tunnel = Tunnel::dig(&mut request);
         let key = self.entry.begin(&request);
+        let spanned = self.spans && span::begin(&request, &self.entry, key);
+        // A guard, and no closure around the rest: a request is large, and so is not moved once more.
+        let _entered = span::Entered::while_in(spanned.then_some((&*self.entry, key)));
         let http1 = request.version() != Version::HTTP_2;
         TrackedCall {
             http1,
@@ -100,7 +105,7 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
             connect: request.method() == Method::CONNECT,
             tunnel,
             grpc: !http1 && is_of(request.headers(), b"application/grpc"),
-            guard: Some(Guard::new(&self.entry, key)),
+            guard: Some(Guard::new(&self.entry, key, spanned)),
             call: Call::new(self.app.clone(), request.map(|body| Body::new(body, &self.entry, key)), http1),
         }
     }
@@ -112,11 +117,13 @@ pub(super) struct Guard {
     pub(super) key: Key,
     waits: bool,
     end: RequestEnd,
+    /// It is in a span.
+    spanned: bool,
 }
 
 impl Guard {
-    pub(super) fn new(entry: &Arc<Entry>, key: Key) -> Self {
-        Self { entry: Arc::clone(entry), key, waits: false, end: RequestEnd::Abandoned }
+    pub(super) fn new(entry: &Arc<Entry>, key: Key, spanned: bool) -> Self {
+        Self { entry: Arc::clone(entry), key, waits: false, end: RequestEnd::Abandoned, spanned }
     }
 
     /// Makes sure that the deadline wakes whoever polls this. Gives the stage as it is after that: one that came before
@@ -140,6 +147,9 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        if self.spanned {
+            span::end(&self.entry, self.key);
+        }
         let cut = self.end == RequestEnd::Abandoned && self.is_over();
         self.entry.end(self.key, if cut { RequestEnd::Cut } else { self.end });
     }
@@ -228,16 +238,30 @@ impl<A: App> Future for TrackedCall<A> {
     type Output = Result<Response<TrackedBody<A::Body>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.guard.as_ref().filter(|guard| guard.spanned) {
+            Some(guard) => {
+                let (entry, key) = (Arc::clone(&guard.entry), guard.key);
+                span::answers(&entry, key, || self.poll_app(cx), Response::status)
+            }
+            None => self.poll_app(cx),
+        }
+    }
+}
+
+impl<A: App> TrackedCall<A> {
+    #[inline(never)]
+    fn poll_app(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<TrackedBody<A::Body>>, BoxError>> {
         let mut this = self.project();
         let Some(guard) = this.guard.as_mut() else { return Poll::Pending };
         let mut response = match this.call.as_mut().poll(cx) {
             Poll::Ready(Ok(response)) => response.map(Some),
             Poll::Ready(Err(Failure::App(error))) => {
-                tracing::error!(%error, "the app failed; answering 500");
+                tracing::error!(target: "glidepath::request", %error, "the app failed; answering 500");
                 empty(StatusCode::INTERNAL_SERVER_ERROR)
             }
             Poll::Ready(Err(Failure::Panic)) => {
                 guard.entry.panicked();
+                tracing::error!(target: "glidepath::request", "the app panicked; answering 500");
                 empty(StatusCode::INTERNAL_SERVER_ERROR)
             }
             Poll::Pending if guard.wait(cx) < Stage::Answer => return Poll::Pending,
@@ -367,6 +391,27 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        match self.guard.as_ref().filter(|guard| guard.spanned) {
+            Some(guard) => {
+                let (entry, key) = (Arc::clone(&guard.entry), guard.key);
+                span::in_scope(&entry, key, || self.poll_inner(cx))
+            }
+            None => self.poll_inner(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
+    }
+}
+
+impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> TrackedBody<B> {
+    #[inline(never)]
+    fn poll_inner(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let stage = self.stage();
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
@@ -416,14 +461,6 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
                 Poll::Pending
             }
         }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
     }
 }
 

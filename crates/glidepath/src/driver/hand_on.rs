@@ -16,7 +16,7 @@ use crate::listener::Acceptor;
 use crate::os;
 use crate::phase::{self, Cause, Phase};
 use crate::restart::{HandedOn, Passed, Predecessor, Program, Succession};
-use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::systemd::{Due, Manager};
 
@@ -36,6 +36,17 @@ pub(crate) struct Restart {
     unfinished: AtomicU32,
     /// The process that has taken over, or zero.
     successor: AtomicU32,
+    refused: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// How many restarts were asked for, by what became of them.
+#[cfg(feature = "metrics")]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub(super) succeeded: u64,
+    pub(super) failed: u64,
+    pub(super) refused: u64,
 }
 
 impl Restart {
@@ -54,6 +65,8 @@ impl Restart {
             predecessor: Mutex::new(predecessor),
             unfinished: AtomicU32::new(0),
             successor: AtomicU32::new(0),
+            refused: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
         }
     }
 
@@ -83,6 +96,16 @@ impl Restart {
         Some(self.successor.load(Ordering::Acquire)).filter(|pid| *pid != 0)
     }
 
+    /// What became of the restarts that were asked for.
+    #[cfg(feature = "metrics")]
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            succeeded: self.successor().is_some().into(),
+            failed: self.failed.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+
     /// The process ends by force, and with it one that has not taken over: left alone, it would.
     pub(super) fn end_successor(&self) {
         let pid = self.unfinished.load(Ordering::Acquire);
@@ -95,6 +118,14 @@ impl Restart {
 impl Shared {
     /// Asks, and says at once if it is refused.
     pub(super) fn ask_for_restart(&self) -> Result<oneshot::Receiver<Result<u32>>> {
+        let asked = self.try_ask_for_restart();
+        if asked.is_err() {
+            self.restart.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        asked
+    }
+
+    fn try_ask_for_restart(&self) -> Result<oneshot::Receiver<Result<u32>>> {
         if !self.restart.is_on() {
             return Err(Error::restart("it is not turned on; see `Server::restart_in_place`"));
         }
@@ -184,7 +215,7 @@ impl HandOn {
     fn close_rest(&mut self) -> Vec<usize> {
         let (rest, taken) = inherited::close_rest();
         for name in &rest {
-            tracing::info!("the inherited listener `{name}` was not taken, and is closed");
+            tracing::info!(target: "glidepath::restart", name, "an inherited listener was not taken, and is closed");
         }
         self.left.extend(rest);
         taken
@@ -248,7 +279,7 @@ impl HandOn {
 
     fn start(&mut self, shared: &Shared, acceptors: &[Acceptor], admin: &Admin) {
         let within = shared.registry.plan().ready_within;
-        tracing::info!("restarting: the next process has {within:?} to get ready");
+        tracing::info!(target: "glidepath::restart", within_ms = within.as_millis() as u64, "restarting");
         self.manager.reloading(within);
         let listeners = acceptors.iter().chain(admin.acceptors()).map(|acceptor| {
             let (name, socket) = acceptor.hand_on()?;
@@ -268,7 +299,7 @@ impl HandOn {
         shared.restart.successor.store(pid, Ordering::Release);
         self.handed_on = Some(handed_on);
         self.manager.handed_on(pid);
-        tracing::info!("process {pid} has taken over");
+        tracing::info!(target: "glidepath::restart", pid, "another process has taken over");
         shared.answer_callers(|| Ok(pid));
         shared.registry.restarts();
         shared.dispatch(phase::Event::Begin(Cause::Restart));
@@ -323,7 +354,7 @@ impl HandOn {
             biased;
             (pid, status) = successor_ended => {
                 let how = status.map_or("it hung up".to_owned(), |status| status.to_string());
-                tracing::error!("process {pid} had taken over, and is gone: {how}");
+                tracing::error!(target: "glidepath::restart", pid, %how, "the process that had taken over is gone");
                 self.gone = true;
             }
             event = predecessor => {
@@ -337,7 +368,8 @@ impl HandOn {
                 shared.hand_over(event);
                 if event == Event::Reaped {
                     let why = self.succession.why();
-                    tracing::warn!("the restart came to nothing, and this process goes on: {why}");
+                    shared.restart.failed.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(target: "glidepath::restart", %why, "the restart came to nothing, and this process goes on");
                     self.manager.goes_on(&why);
                     shared.answer_callers(|| Err(Error::restart(why.clone())));
                 }

@@ -9,6 +9,14 @@ use crate::listener::Acceptor;
 
 pub(crate) struct Restart;
 
+#[cfg(feature = "metrics")]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub(super) succeeded: u64,
+    pub(super) failed: u64,
+    pub(super) refused: u64,
+}
+
 impl Restart {
     pub(super) fn new() -> Self {
         Self
@@ -35,6 +43,11 @@ impl Restart {
 
     pub(crate) fn successor(&self) -> Option<u32> {
         None
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn counts(&self) -> Counts {
+        Counts::default()
     }
 
     pub(super) fn end_successor(&self) {}

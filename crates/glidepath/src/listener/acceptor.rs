@@ -247,7 +247,7 @@ impl Acceptor {
                     Trouble::Exhausted => {
                         // A line for the first only.
                         if backoff.is_zero() {
-                            tracing::warn!(%error, "cannot accept connections for now; trying again");
+                            tracing::warn!(target: "glidepath::listener", %error, "cannot accept connections for now; trying again");
                         }
                         *backoff = (*backoff * 2).max(FIRST_BACKOFF).min(self.longest_backoff);
                         *pause = Some(Box::pin(sleep(*backoff)));

@@ -5,6 +5,7 @@ mod drain;
 mod ends;
 mod extensions;
 mod hooks;
+mod metrics;
 mod over_tls;
 mod probes;
 mod requests;
@@ -12,6 +13,7 @@ mod requests;
 mod restarts;
 mod tasks;
 mod tls;
+mod traces;
 mod websockets;
 
 use std::future::pending;

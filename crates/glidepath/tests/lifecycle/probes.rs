@@ -219,3 +219,26 @@ async fn ho_5_without_a_token_set_nobody_begins_anything_on_the_admin_port() {
         end(&lifecycle, serving).await;
     }
 }
+
+/// Unless a renderer is set there is no such page, and a POST is none where it is.
+#[tokio::test]
+async fn see_2_metrics_are_answered_where_they_are_set_and_to_get_only() {
+    for is_set in [false, true] {
+        let lifecycle = Lifecycle::without_signals();
+        let (admin, port) = Port::bind().await;
+        let mut server = lifecycle.run().admin(admin);
+        if is_set {
+            server = server.admin_metrics(|| "up 1\n".to_owned());
+        }
+        let serving = Serving::start(server);
+        lifecycle.handle().wait_for(Phase::Serving).await;
+        let answer = port.get("/metrics").await;
+        if is_set {
+            assert_is(&answer, 200, "up 1\n");
+            assert!(port.post("/metrics", "").await.starts_with("HTTP/1.1 405 "));
+        } else {
+            assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+        }
+        end(&lifecycle, serving).await;
+    }
+}

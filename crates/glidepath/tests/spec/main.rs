@@ -12,6 +12,7 @@ mod ending;
 mod http2;
 mod in_flight;
 mod listener;
+mod observing;
 mod page;
 mod readiness;
 mod restart;

@@ -107,7 +107,7 @@ pub(crate) fn rdy_1_the_admin_port_answers_get_and_head_of_its_paths_only() {
         client.send(http1::request(method, path, ""));
         client.head()
     };
-    for path in ["/livez", "/readyz"] {
+    for path in ["/livez", "/readyz", "/metrics"] {
         for method in ["GET", "HEAD"] {
             let response = ask(method, path);
             assert_eq!((response.status, response.header("cache-control")), (200, Some("no-store")), "{method} {path}");
@@ -115,7 +115,7 @@ pub(crate) fn rdy_1_the_admin_port_answers_get_and_head_of_its_paths_only() {
         let response = ask("POST", path);
         assert_eq!((response.status, response.header("allow")), (405, Some("GET, HEAD")));
     }
-    for path in ["/", "/metrics", "/livez/", "/sleep?ms=1"] {
+    for path in ["/", "/metrics/", "/livez/", "/sleep?ms=1"] {
         assert_eq!(ask("GET", path).status, 404, "{path}");
     }
     assert_eq!(fetch(server.address(), "/livez").status, 404, "the public port has no probes");

@@ -402,7 +402,7 @@ fn ho_1_a_listener_that_is_left_behind_is_sealed_and_one_that_is_new_is_served()
     in_flight.response().assert_is(200, "slept").assert_says_close();
     let (exit, next) = server.replaced();
     exit.assert_code(0);
-    assert!(exit.stderr.contains("`second` was not taken"), "{}", exit.stderr);
+    assert!(exit.stderr.contains("was not taken, and is closed name=\"second\""), "{}", exit.stderr);
     let pid = next.pid().as_raw_nonzero().to_string();
     fetch(first, "/").assert_is(200, &pid);
     fetch(says_address(&next, "moved on "), "/").assert_is(200, &pid);

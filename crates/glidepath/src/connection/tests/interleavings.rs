@@ -82,7 +82,7 @@ async fn speaks_http2(entry: Arc<Entry>) {
 fn entry_with_request(registry: &Arc<Registry>) -> (Arc<Entry>, Guard) {
     let entry = registry.enter(None);
     entry.set_state(State::Http2);
-    let guard = Guard::new(&entry, entry.begin(&http::Request::new(String::new())));
+    let guard = Guard::new(&entry, entry.begin(&http::Request::new(String::new())), false);
     (entry, guard)
 }
 
