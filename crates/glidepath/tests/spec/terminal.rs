@@ -139,7 +139,7 @@ fn tty_3_log_lines_come_above_the_view_unbroken() {
         let logged: Vec<_> = lines.iter().filter_map(|line| line.split_once("target: ")).collect();
         let wanted: Vec<_> = (0..LINES).map(|n| format!("line {n} of {LINES}")).collect();
         assert!(logged.iter().map(|(_, text)| *text).eq(&wanted), "{}", lines.join("\n"));
-        let other = |line: &&String| !line.contains("target: ") && !line.contains(" lifecycle ");
+        let other = |line: &&String| !line.contains("target: ") && !line.contains(" INFO glidepath::");
         let others: Vec<_> = lines.iter().filter(other).collect();
         let report = others.iter().position(|line| line.starts_with("glidepath: ")).expect("a report");
         assert_eq!(others[1..report], ["^C"], "behind the address there is nothing else:\n{}", lines.join("\n"));
