@@ -139,7 +139,7 @@ fn tty_3_log_lines_come_above_the_view_unbroken() {
         let logged: Vec<_> = lines.iter().filter_map(|line| line.split_once("target: ")).collect();
         let wanted: Vec<_> = (0..LINES).map(|n| format!("line {n} of {LINES}")).collect();
         assert!(logged.iter().map(|(_, text)| *text).eq(&wanted), "{}", lines.join("\n"));
-        let other = |line: &&String| !line.contains("target: ") && !line.contains(" lifecycle ");
+        let other = |line: &&String| !line.contains("target: ") && !line.contains(" INFO glidepath::");
         let others: Vec<_> = lines.iter().filter(other).collect();
         let report = others.iter().position(|line| line.starts_with("glidepath: ")).expect("a report");
         assert_eq!(others[1..report], ["^C"], "behind the address there is nothing else:\n{}", lines.join("\n"));
@@ -408,6 +408,15 @@ fn tty_5_a_shell_that_stops_it_with_ctrl_z_has_the_terminal_for_itself() {
         let seen = screen.wait_until("the shell, with nothing behind it", |seen| seen.trim_end().ends_with("shell>"));
         assert_eq!(seen.matches("Stopped").count(), stops, "{seen}");
         assert!(!seen.contains("draining  ") && !seen.contains("waiting for"), "{seen}");
+        if stops == 2 {
+            // In the background it goes on, and leaves the terminal to the shell.
+            screen.types(b"bg\n");
+            sleep(ms(1500));
+            screen.types(b"jobs\n");
+            shell.stdout.wait_for("Running");
+            let seen = screen.rows().join("\n");
+            assert!(seen.contains("shell> bg") && !seen.contains("draining  "), "{seen}");
+        }
         screen.types(b"fg\n");
         screen.wait_until("the view, below", |seen| {
             let (shell, view) = (seen.rfind("shell> fg"), seen.find("draining  "));
