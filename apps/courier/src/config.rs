@@ -81,6 +81,9 @@ struct Options {
     /// Lets whoever knows it POST to /drain and /restart there. Better given in the environment than as a flag
     #[arg(long, value_name = "TOKEN", env = "COURIER_ADMIN_TOKEN", hide_env_values = true)]
     admin_token: Option<String>,
+    /// Shows there, to a browser on this machine, what runs and how it ends. Where no token is set, the log says one
+    #[arg(long, env = "COURIER_ADMIN_PAGE", num_args = 0..=1, default_missing_value = "true")]
+    admin_page: Option<bool>,
     /// SIGHUP starts the program's file again, which takes over without a refused client. Otherwise SIGHUP ends it
     #[arg(long, env = "COURIER_RESTART_IN_PLACE", num_args = 0..=1, default_missing_value = "true")]
     restart_in_place: Option<bool>,
@@ -120,6 +123,7 @@ pub struct Config {
     pub lame_duck: Duration,
     pub admin: Option<SocketAddr>,
     pub admin_token: Option<String>,
+    pub admin_page: bool,
     pub restart_in_place: bool,
     pub keep_listeners: bool,
     pub log: String,
@@ -168,6 +172,7 @@ impl Options {
             lame_duck: self.lame_duck.or(other.lame_duck),
             admin: self.admin.or(other.admin),
             admin_token: self.admin_token.or(other.admin_token),
+            admin_page: self.admin_page.or(other.admin_page),
             restart_in_place: self.restart_in_place.or(other.restart_in_place),
             keep_listeners: self.keep_listeners.or(other.keep_listeners),
             log: self.log.or(other.log),
@@ -194,6 +199,7 @@ impl Options {
             lame_duck: duration("lame_duck", self.lame_duck, 0)?,
             admin: self.admin,
             admin_token: self.admin_token.filter(|token| !token.is_empty()),
+            admin_page: self.admin_page == Some(true),
             restart_in_place: self.restart_in_place == Some(true),
             keep_listeners: self.keep_listeners == Some(true),
             log: self.log.unwrap_or_else(|| "info".into()),

@@ -13,7 +13,7 @@ pub fn start(config: &Config) -> anyhow::Result<()> {
         anyhow!("log: \"{}\" is not a filter: {error}; write for example warn,courier=debug", config.log)
     })?;
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(glidepath::stderr).with_ansi(colours);
     match config.log_format {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),

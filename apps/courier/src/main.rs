@@ -47,6 +47,9 @@ async fn main() -> Result<Report, failure::Failure> {
     if let Some(admin) = admin {
         server = server.admin(admin).admin_metrics(log::metrics()?);
     }
+    if config.admin_page {
+        server = server.admin_page();
+    }
     if let Some(token) = config.admin_token {
         server = server.admin_token(token);
     }

@@ -38,7 +38,7 @@ use tokio::time::{interval, sleep};
 
 fn main() -> ExitCode {
     // Whoever reads our log may be gone; unless told, this subscriber panics then.
-    tracing_subscriber::fmt().with_writer(io::stderr).log_internal_errors(false).init();
+    tracing_subscriber::fmt().with_writer(glidepath::stderr).log_internal_errors(false).init();
     let settings = match Settings::from_env() {
         Ok(settings) => settings,
         Err(wrong) => {
@@ -91,6 +91,9 @@ async fn serve(settings: Settings, lifecycle: Lifecycle) -> glidepath::Result<Re
         say(io::stderr(), format_args!("admin on {}", admin.local_addr()?));
         let prometheus = PrometheusBuilder::new().install_recorder().map_err(io::Error::other)?;
         server = server.admin(admin).admin_metrics(move || prometheus.render());
+        if settings.admin_page {
+            server = server.admin_page();
+        }
     }
     if let Some(token) = settings.admin_token {
         server = server.admin_token(token);
@@ -129,6 +132,7 @@ struct Settings {
     unix: Option<PathBuf>,
     restart: bool,
     admin_token: Option<String>,
+    admin_page: bool,
     keep: bool,
     dump_json: bool,
     dump_on_usr1: bool,
@@ -146,6 +150,7 @@ impl Settings {
             unix: env::var_os("UNIX").map(PathBuf::from),
             restart: env::var_os("RESTART").is_some(),
             admin_token: env::var("ADMIN_TOKEN").ok(),
+            admin_page: env::var_os("ADMIN_PAGE").is_some(),
             keep: env::var_os("KEEP").is_some(),
             dump_json: env::var_os("DUMP_JSON").is_some(),
             dump_on_usr1: env::var_os("DUMP_ON_USR1").is_some(),
@@ -183,6 +188,7 @@ fn app(tasks: Tasks) -> Router {
         .route("/block", get(block_a_while))
         .route("/stream", get(stream_chunks))
         .route("/sse", get(events))
+        .route("/log", get(log_lines))
         .route("/echo", post(count_body))
         .route("/task", post(start_task))
         .route("/ws", any(echo_messages))
@@ -232,6 +238,21 @@ async fn events() -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
         ticks.tick().await;
         Some((Ok(Event::default().data("x")), ticks))
     }))
+}
+
+#[derive(Deserialize)]
+struct Lines {
+    lines: u64,
+    ms: u64,
+}
+
+/// A line in the log every so often.
+async fn log_lines(Query(Lines { lines, ms }): Query<Lines>) -> &'static str {
+    for n in 0..lines {
+        sleep(Duration::from_millis(ms)).await;
+        tracing::info!("line {n} of {lines}");
+    }
+    "logged"
 }
 
 async fn count_body(body: Body) -> Result<String, StatusCode> {

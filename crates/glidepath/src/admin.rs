@@ -1,37 +1,61 @@
 //! The admin port: liveness and readiness, on listeners of its own that are closed last. Where a token is set, the end and
-//! a restart can be asked for there, too.
+//! a restart can be asked for there, too; and with the feature `admin` there is a page that shows what runs.
 //!
 //! Its connections have a registry of their own. So no probe is work, or in the report, and the stage that tells all others
 //! to leave reaches these only when everything else is over.
 
+mod body;
+mod control;
+#[cfg(feature = "admin")]
+mod feed;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(feature = "admin")]
+mod page;
+
 use std::convert::Infallible;
 use std::io;
+#[cfg(feature = "admin")]
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
-};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tower_service::Service;
 
+use self::body::Said;
+use self::control::{Action, Control, Token};
+#[cfg(feature = "admin")]
+use self::{
+    feed::Feed,
+    page::{Doors, Page, Way},
+};
 use crate::connection::{Body, Registry, Stage};
 use crate::driver::Shared;
 use crate::listener::{Acceptor, Listener};
 use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::readiness::Readiness;
+#[cfg(feature = "admin")]
+use crate::report::Report;
 use crate::server::accept;
+#[cfg(feature = "admin")]
+use crate::sync::{Mutex, lock};
 
 /// How long probes that are just connecting may hold up an end whose work is done. Near ones need 3 ms.
 const SEALED_WITHIN: Duration = Duration::from_millis(20);
 
 /// How long, after that, those that are connected may.
 const GOODBYE: Duration = Duration::from_millis(2);
+
+/// How long, before that, whoever watches the page and does not take the last event. A browser on the machine needs 1 ms.
+#[cfg(feature = "admin")]
+const LAST_EVENT: Duration = Duration::from_millis(50);
 
 /// The admin listeners and their connections.
 pub(crate) struct Admin {
@@ -41,15 +65,15 @@ pub(crate) struct Admin {
     /// Set after a listener was added, or before.
     token: Token,
     #[cfg(feature = "metrics")]
-    render: Render,
+    render: metrics::Render,
+    #[cfg(feature = "admin")]
+    doors: Arc<Mutex<Doors>>,
+    #[cfg(feature = "admin")]
+    feed: Option<Arc<Feed>>,
+    /// Where the page is.
+    #[cfg(feature = "admin")]
+    places: Vec<String>,
 }
-
-/// Gives the metrics in Prometheus' text format.
-#[cfg(feature = "metrics")]
-type Render = Arc<OnceLock<Box<dyn Fn() -> String + Send + Sync>>>;
-
-/// What those who may ask for an end or a restart know. Nobody may, unless it is set.
-type Token = Arc<OnceLock<String>>;
 
 impl Admin {
     pub(crate) fn new() -> Self {
@@ -60,18 +84,30 @@ impl Admin {
             changed,
             token: Token::default(),
             #[cfg(feature = "metrics")]
-            render: Render::default(),
+            render: metrics::Render::default(),
+            #[cfg(feature = "admin")]
+            doors: Arc::default(),
+            #[cfg(feature = "admin")]
+            feed: None,
+            #[cfg(feature = "admin")]
+            places: Vec::new(),
         }
     }
 
     pub(crate) fn add(&mut self, listener: Listener, shared: &Arc<Shared>) {
-        let control = Control { token: Arc::clone(&self.token), shared: Arc::clone(shared) };
+        let control = Control::new(Arc::clone(&self.token), Arc::clone(shared));
         let probes = Probes { readiness: shared.readiness.clone(), phase: shared.phases() };
+        #[cfg(feature = "admin")]
+        let page = self.page_of(&listener, shared);
+        #[cfg(feature = "metrics")]
+        let metrics = metrics::Metrics { render: Arc::clone(&self.render), shared: Arc::clone(shared) };
         let port = Port {
             probes,
             control,
+            #[cfg(feature = "admin")]
+            page,
             #[cfg(feature = "metrics")]
-            render: Arc::clone(&self.render),
+            metrics,
         };
         self.acceptors.push(accept(listener, port, &self.registry));
     }
@@ -93,7 +129,8 @@ impl Admin {
 
     pub(crate) fn set_plan(&mut self, plan: &Plan) {
         // In its own short end nobody waits for the next probe of a connection at rest.
-        let at_once = Plan { quiet: Duration::ZERO, spread: Duration::ZERO, ..*plan };
+        // Event streams are the page's, which ends them itself, behind the report.
+        let at_once = Plan { quiet: Duration::ZERO, spread: Duration::ZERO, events_to_deadline: true, ..*plan };
         self.registry.set_plan(&at_once.bounded());
         self.acceptors.iter_mut().for_each(|acceptor| acceptor.set_backoff(plan.accept_backoff));
     }
@@ -135,6 +172,10 @@ impl Admin {
             }
         };
         let _ = timeout(SEALED_WITHIN, sealed).await;
+        #[cfg(feature = "admin")]
+        if let Some(feed) = &self.feed {
+            let _ = timeout(LAST_EVENT, feed.empty()).await;
+        }
         let closed = async {
             while self.registry.open() > 0 {
                 self.changed.notified().await;
@@ -145,42 +186,113 @@ impl Admin {
     }
 }
 
+/// The page.
+#[cfg(feature = "admin")]
+impl Admin {
+    fn page_of(&mut self, listener: &Listener, shared: &Arc<Shared>) -> Page {
+        let address = listener.local_addr().ok();
+        let way = Way { over_ip: address.is_some(), over_tls: listener.is_tls() };
+        if let Some(mut address) = address {
+            if address.ip().is_unspecified() {
+                let is_v4 = address.is_ipv4();
+                address.set_ip(if is_v4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+            }
+            self.places.push(format!("http{}://{address}/", if way.over_tls { "s" } else { "" }));
+        }
+        let feed = self.feed.get_or_insert_with(|| Feed::new(Arc::clone(shared)));
+        Page { doors: Arc::clone(&self.doors), feed: Arc::clone(feed), way }
+    }
+
+    pub(crate) fn open_page(&self) {
+        lock(&self.doors).is_open = true;
+        self.registry.show_peers();
+    }
+
+    pub(crate) fn open_page_to_all(&self) {
+        lock(&self.doors).from_anywhere = true;
+    }
+
+    pub(crate) fn add_page_host(&self, name: String) {
+        lock(&self.doors).hosts.push(name);
+    }
+
+    /// Says in the log where the page is. Its buttons need a token: where none is set, it is one that only the log knows.
+    pub(crate) fn announce_page(&self) {
+        if !lock(&self.doors).is_open {
+            return;
+        }
+        if self.acceptors.is_empty() {
+            tracing::warn!("the admin page has no port; see `Server::admin`");
+            return;
+        }
+        let places = if self.places.is_empty() { "on a unix socket".to_owned() } else { self.places.join(" ") };
+        if self.token.get().is_some() {
+            tracing::info!("admin page: {places}");
+            return;
+        }
+        match page::random() {
+            Ok(token) => {
+                tracing::info!("admin page: {places} (token {token})");
+                self.set_token(token);
+            }
+            Err(error) => tracing::warn!("admin page: {places} (without its buttons: {error})"),
+        }
+    }
+
+    /// The last that watchers hear.
+    pub(crate) fn tell(&self, report: &Report) {
+        if let Some(feed) = &self.feed {
+            feed.tell(report);
+        }
+    }
+}
+
 /// What the admin port serves.
 #[derive(Clone)]
 struct Port {
     probes: Probes,
     control: Control,
+    #[cfg(feature = "admin")]
+    page: Page,
     #[cfg(feature = "metrics")]
-    render: Render,
+    metrics: metrics::Metrics,
 }
 
 impl Service<Request<Body>> for Port {
-    type Response = Response<String>;
+    type Response = Response<Said>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<String>, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Said>, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        #[cfg(feature = "admin")]
+        if let Some(answer) = self.page.answer(&request) {
+            return Box::pin(async { Ok(answer) });
+        }
         let (method, path) = (request.method(), request.uri().path());
         #[cfg(feature = "metrics")]
-        if let Some(render) = self.render.get().filter(|_| path == "/metrics") {
-            let answer = scraped(method, &self.control.shared, render);
-            return Box::pin(async { Ok(answer) });
+        if let Some(answer) = self.metrics.answer(method, path) {
+            return Box::pin(async { Ok(answer.map(Said::from)) });
         }
         let Some(action) = Action::of(path).filter(|_| self.control.is_on()) else {
             let answer = self.probes.answer(method, path);
-            return Box::pin(async { Ok(answer) });
+            return Box::pin(async { Ok(answer.map(Said::from)) });
         };
-        let refused = self.control.refuses(method, request.headers());
+        #[cfg(feature = "admin")]
+        let from_own_page = self.page.sent(&request);
+        #[cfg(not(feature = "admin"))]
+        let from_own_page = false;
+        let refused = self.control.refuses(method, request.headers(), from_own_page);
         let control = self.control.clone();
         Box::pin(async move {
-            Ok(match refused {
+            let answer = match refused {
                 Some(refused) => refused,
                 None => control.perform(action).await,
-            })
+            };
+            Ok(answer.map(Said::from))
         })
     }
 }
@@ -198,89 +310,6 @@ fn not_allowed(allowed: &'static str, says: &str) -> Response<String> {
     let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, says);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
-}
-
-/// Told how it stands right before it is rendered, so that a scrape is never late.
-#[cfg(feature = "metrics")]
-fn scraped(method: &Method, shared: &Shared, render: impl Fn() -> String) -> Response<String> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        return not_allowed("GET, HEAD", "GET or HEAD");
-    }
-    shared.publish();
-    let mut response = plain(StatusCode::OK, render());
-    let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, format);
-    response
-}
-
-/// What can be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Action {
-    Restart,
-    Drain,
-}
-
-impl Action {
-    fn of(path: &str) -> Option<Self> {
-        match path {
-            "/restart" => Some(Self::Restart),
-            "/drain" => Some(Self::Drain),
-            _ => None,
-        }
-    }
-}
-
-/// What is done for those who know the token.
-#[derive(Clone)]
-struct Control {
-    token: Token,
-    shared: Arc<Shared>,
-}
-
-impl Control {
-    fn is_on(&self) -> bool {
-        self.token.get().is_some()
-    }
-
-    /// Why this request does nothing, if it is so.
-    fn refuses(&self, method: &Method, headers: &HeaderMap) -> Option<Response<String>> {
-        if method != Method::POST {
-            return Some(not_allowed("POST", "POST"));
-        }
-        // A browser says whose page it is that asks, and this port has no pages: it is somebody else's (CSRF, DNS rebinding).
-        if headers.contains_key(ORIGIN) {
-            return Some(plain(StatusCode::FORBIDDEN, "not from a web page"));
-        }
-        let Some(given) = headers.get(AUTHORIZATION) else {
-            let mut response = plain(StatusCode::UNAUTHORIZED, "this needs a token");
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return Some(response);
-        };
-        let is_known = self.token.get().is_some_and(|token| is_bearer(given.as_bytes(), token.as_bytes()));
-        (!is_known).then(|| plain(StatusCode::FORBIDDEN, "not with this token"))
-    }
-
-    async fn perform(self, action: Action) -> Response<String> {
-        tracing::info!(?action, "asked for on the admin port");
-        match action {
-            Action::Drain => {
-                self.shared.begin();
-                plain(StatusCode::ACCEPTED, "draining")
-            }
-            Action::Restart => match self.shared.restart().await {
-                Ok(pid) => plain(StatusCode::OK, format!("process {pid} has taken over")),
-                // It goes on as it was, and may be asked again.
-                Err(error) => plain(StatusCode::CONFLICT, error.to_string()),
-            },
-        }
-    }
-}
-
-/// Whether a header gives this token (RFC 6750). It takes as long for a wrong one, wherever the first wrong byte is.
-fn is_bearer(given: &[u8], token: &[u8]) -> bool {
-    let Some((scheme, given)) = given.split_at_checked("Bearer ".len()) else { return false };
-    let differs = given.iter().zip(token).fold(0, |differs, (a, b)| differs | (a ^ b));
-    scheme.eq_ignore_ascii_case(b"Bearer ") && given.len() == token.len() && differs == 0
 }
 
 /// Who asks whether the service is well.
@@ -357,15 +386,21 @@ mod tests {
         }
     }
 
-    #[test]
-    fn ho_5_a_token_is_known_whole_or_not_at_all() {
-        for known in ["Bearer secret", "bearer secret"] {
-            assert!(is_bearer(known.as_bytes(), b"secret"), "{known}");
-        }
-        for not in
-            ["", "secret", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Bearer  secret", "Basic secret"]
-        {
-            assert!(!is_bearer(not.as_bytes(), b"secret"), "{not}");
+    /// The control first: without a watcher nobody is waited for.
+    #[cfg(all(feature = "admin", not(shuttle)))]
+    #[tokio::test(start_paused = true)]
+    async fn see_9_a_watcher_that_takes_nothing_is_waited_for_by_a_bound() {
+        for watched in [false, true] {
+            let mut admin = Admin::new();
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            admin.add(listener.into(), &Shared::new(None));
+            let stuck = watched.then(|| admin.feed.as_ref().map(|feed| feed.watch()));
+            let begun = tokio::time::Instant::now();
+            admin.close().await;
+            let took = begun.elapsed();
+            assert_eq!(took >= LAST_EVENT, watched, "{took:?}");
+            assert!(took < SEALED_WITHIN + LAST_EVENT + GOODBYE + Duration::from_millis(3), "{took:?}");
+            drop(stuck);
         }
     }
 }

@@ -6,15 +6,16 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::admin::Admin;
 use crate::connection::{Registry, Stage};
-use crate::display::Display;
+use crate::display::{self, Log, Scene, View};
 use crate::drain::Drain;
 use crate::error::{Error, Result};
 use crate::handover::{self, Handover};
@@ -36,11 +37,13 @@ mod hand_on;
 #[cfg(not(unix))]
 #[path = "driver/no_hand_on.rs"]
 mod hand_on;
+mod held_by;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod told;
 
 use hand_on::{HandOn, Restart};
+use held_by::{Lingers, Pulse};
 
 /// How often connections are looked at that may be idle or too slow.
 const SWEEP: Duration = Duration::from_millis(500);
@@ -69,9 +72,12 @@ pub(crate) struct Shared {
     on_report: Mutex<Option<OnReport>>,
     report: Mutex<Option<Report>>,
     thread: Option<Waker>,
-    /// Said by the signal thread.
     dumps_json: AtomicBool,
+    /// Said by the signal thread.
     sweep_due: AtomicBool,
+    view: View,
+    /// The runtime that serves.
+    runtime: OnceLock<Handle>,
     last_resort: LastResort,
     /// Whoever tells the metrics has it.
     #[cfg(feature = "metrics")]
@@ -124,6 +130,8 @@ impl Shared {
             thread,
             dumps_json: AtomicBool::new(false),
             sweep_due: AtomicBool::new(false),
+            view: View::default(),
+            runtime: OnceLock::new(),
             last_resort: LastResort::default(),
             #[cfg(feature = "metrics")]
             publishes: Mutex::default(),
@@ -148,7 +156,7 @@ impl Shared {
         *lock(&self.on_report) = Some(tell);
     }
 
-    fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         self.born.elapsed()
     }
 
@@ -206,6 +214,10 @@ impl Shared {
         drop(never_began);
         if phase != before {
             self.show(phase);
+            // Where there is no thread for signals, no Ctrl-C comes here.
+            if phase >= Phase::LameDuck && self.thread.is_some() {
+                self.view.claim(matches!(cause, Some(Cause::Terminal(_))));
+            }
             let cause = cause.map(signal::name);
             // The last is told with the report.
             for phase in phases.filter(|phase| *phase != Phase::Ended) {
@@ -281,7 +293,7 @@ impl Shared {
         let snapshot = self.snapshot();
         let dump =
             if self.dumps_json.load(Ordering::Relaxed) { snapshot.to_json() + "\n" } else { snapshot.to_string() };
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), dump.as_bytes());
+        let _ = std::io::Write::write_all(&mut display::stderr(), dump.as_bytes());
     }
 
     /// Dumps are JSON from now on.
@@ -292,6 +304,22 @@ impl Shared {
     /// Dumps, and goes on, when this signal comes. Without signals there is none.
     pub(crate) fn dump_on(&self, signal: DumpSignal) -> std::io::Result<()> {
         self.thread.as_ref().map_or(Ok(()), |thread| thread.dump_on(signal))
+    }
+
+    /// What a person at the terminal is to see.
+    fn scene(&self, pulse: &mut Pulse) -> Scene {
+        let inner = lock(&self.inner);
+        let (of, further, grace) = (inner.core.time_given(), inner.core.further(), inner.core.plan().grace);
+        drop(inner);
+        Scene {
+            snapshot: self.snapshot(),
+            of,
+            grace,
+            further,
+            listeners: self.listeners.load(Ordering::Acquire),
+            serves: self.serves.load(Ordering::Acquire),
+            silent: self.runtime.get().and_then(|runtime| pulse.missed_for(runtime)),
+        }
     }
 
     /// Writes the report and tells it, once; later calls give the same.
@@ -374,11 +402,12 @@ fn exit_code(ending: Ending) -> Option<u8> {
 /// Takes one service from its first accept to its report.
 pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mut admin: Admin) -> Result<Report> {
     shared.listeners.store(acceptors.len(), Ordering::Release);
+    let _known = shared.runtime.set(Handle::current());
     let mut hooks: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
     let mut failed = None;
     let mut sweeps = 0_u32;
     let mut sealing = None;
-    let mut display = Display::new();
+    let mut log = Log::default();
     let mut sweep = shared.thread.is_none().then(|| {
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -401,9 +430,11 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
                 }
                 Command::AbortHooks => hooks = None,
                 Command::Finish => {
-                    display.clear();
+                    shared.view.end();
                     hand_on.finish(shared);
                     let report = shared.finish(None);
+                    #[cfg(feature = "admin")]
+                    admin.tell(&report);
                     admin.close().await;
                     return match failed {
                         Some(error) => Err(Error::listener(error)),
@@ -434,7 +465,11 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
             }
             () = ended(&mut hooks), if hooks.is_some() => hooks = None,
             () = tick(&mut sweep), if sweep.is_some() => shared.sweep_due.store(true, Ordering::Relaxed),
-            () = display.due(), if shared.phase() >= Phase::LameDuck => display.show(&shared.snapshot()),
+            () = log.due(), if shared.phase() >= Phase::LameDuck => {
+                if !shared.view.is_seen() {
+                    log.tell(&shared.snapshot());
+                }
+            }
         }
         if shared.sweep_due.swap(false, Ordering::Relaxed) {
             shared.registry.sweep();
@@ -476,22 +511,24 @@ async fn ended(hooks: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
 /// The signal thread: hears, and ends the process when nobody else does. Never returns.
 ///
 /// It is the clock of the sweep, too: a timer in the runtime would make every one of its waits read the time.
-pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
+pub(crate) fn stand_by(shared: &Arc<Shared>, mut signals: Signals) -> ! {
     if let Err(error) = signals.unblock() {
         tracing::warn!(%error, "cannot unblock signals; those that the process was started with blocked are not heard");
     }
     let mut vigil = Vigil::new(PROCESS_MARGIN);
     let mut sweep_at = Instant::now();
     let mut trims_at = sweep_at;
+    let mut lingers = Lingers::default();
     loop {
         let now = Instant::now();
+        lingers.look(shared, now);
         let looks_at = match shared.process_ends_at().map(|at| vigil.look(at, now)) {
             Some(None) => end_process(shared),
             Some(looks_at) => looks_at,
             None => None,
         };
         let sweeps = (Phase::Serving..Phase::Ended).contains(&shared.phase());
-        let wakes_at = looks_at.into_iter().chain(sweeps.then_some(sweep_at)).min();
+        let wakes_at = looks_at.into_iter().chain(sweeps.then_some(sweep_at)).chain(lingers.says_at()).min();
         let limit = wakes_at.map(|at| at.saturating_duration_since(now));
         match signals.wait(limit, || shared.restart.is_on()) {
             Heard::Restart => {
@@ -502,11 +539,20 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
             Heard::Stop(cause) => shared.dispatch(Event::Step(cause)),
             Heard::Dump => shared.dump(),
             Heard::DumpAndEnd => {
+                shared.view.end();
                 shared.dump();
                 shared.restart.end_successor();
                 os::exit_now(signal::EXIT_DUMP);
             }
+            Heard::Suspend => shared.view.hidden_while(os::suspend),
             Heard::Nothing => {}
+        }
+        if shared.phase() >= Phase::LameDuck {
+            if shared.view.is_claimed() {
+                signals.hear_suspend();
+            }
+            let (seen, mut pulse) = (Arc::clone(shared), Pulse::default());
+            shared.view.begin(move || seen.scene(&mut pulse));
         }
         let now = Instant::now();
         if sweeps && now >= sweep_at {
@@ -524,6 +570,7 @@ pub(crate) fn stand_by(shared: &Shared, mut signals: Signals) -> ! {
 
 /// The forced end. The runtime was given its time: something blocks it, or `main` does not return.
 fn end_process(shared: &Shared) -> ! {
+    shared.view.end();
     let written = lock(&shared.report).clone();
     let report = match written {
         Some(mut report) => {
@@ -537,7 +584,7 @@ fn end_process(shared: &Shared) -> ! {
         }
         None => shared.finish(Some("a runtime whose threads are all blocked, or `main`, which does not poll `serve`")),
     };
-    report::print_once(&report);
+    display::print_once(&report);
     shared.restart.end_successor();
     os::exit_now(report.exit_code.into())
 }

@@ -52,6 +52,7 @@ pub mod testing;
 mod tls;
 
 pub use connection::{App, Body, PeerAddr};
+pub use display::{Stderr, stderr};
 pub use drain::{Drain, Until, UntilDraining};
 pub use error::{Error, Result};
 #[cfg(feature = "axum")]

@@ -199,6 +199,15 @@ impl Listener {
         Self { tls: Some(without_early_data(config)), ..listener.into() }
     }
 
+    /// Whether it speaks TLS.
+    #[cfg(feature = "admin")]
+    pub(crate) fn is_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
     /// The configuration of TLS, if it is to be spoken.
     #[cfg(feature = "tls")]
     pub(crate) fn tls_config(&self) -> Option<Arc<rustls::ServerConfig>> {

@@ -76,6 +76,22 @@ mod unix {
         }
     }
 
+    /// Stops the process as SIGTSTP does where nobody hears it, and returns when it goes on: at once where no shell is there to
+    /// let it. To be called on a thread that does not block that signal.
+    pub(crate) fn suspend() {
+        let mut ours = MaybeUninit::<libc::sigaction>::uninit();
+        // SAFETY: `default` is zeroed, which is a valid `sigaction` with the default action, no flags and an empty mask; `ours`
+        // is written if the first call returns 0, and only then read. raise takes any signal.
+        unsafe {
+            let mut default: libc::sigaction = std::mem::zeroed();
+            default.sa_sigaction = libc::SIG_DFL;
+            if libc::sigaction(libc::SIGTSTP, &raw const default, ours.as_mut_ptr()) == 0 {
+                libc::raise(libc::SIGTSTP);
+                libc::sigaction(libc::SIGTSTP, ours.as_ptr(), std::ptr::null_mut());
+            }
+        }
+    }
+
     /// Takes over the descriptors that another process has left open for this one, as the environment says, and keeps them
     /// from the programs that this one starts. Once in the life of a process: then they have an owner.
     pub(crate) fn adopt(first: RawFd, count: usize) -> io::Result<Vec<OwnedFd>> {
@@ -211,6 +227,10 @@ pub(crate) fn fill_holes() {
         libc::malloc_trim(0);
     }
 }
+
+/// No shell stops a process here.
+#[cfg(not(unix))]
+pub(crate) fn suspend() {}
 
 /// Ends the process without running anything more of it: destructors and `atexit` may be what hangs (_exit(2)).
 pub(crate) fn exit_now(code: i32) -> ! {

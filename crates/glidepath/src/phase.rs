@@ -134,6 +134,19 @@ pub(crate) enum Ending {
     Forced(Cause),
 }
 
+/// What the next signal does, for whoever looks at a terminal and thinks of pressing Ctrl-C.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Further {
+    /// It begins the end, or it is the first one in an end that the program began and is no further wish: the next one counts.
+    First,
+    /// It ends the lame duck.
+    Drains,
+    /// It forces the end.
+    Forces,
+    /// The end is forced already, or there.
+    Nothing,
+}
+
 /// The deadlines of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Ends {
@@ -260,6 +273,24 @@ impl Core {
         match self.state {
             State::Draining { ends } => Some(ends.hooks_by()),
             _ => self.wakes_at(),
+        }
+    }
+
+    /// How long the time is of which [`Core::deadline`] is the end.
+    pub(crate) fn time_given(&self) -> Duration {
+        if let State::LameDuck { .. } = self.state { self.plan.lame_duck } else { self.plan.grace }
+    }
+
+    /// What one more signal does now.
+    pub(crate) fn further(&self) -> Further {
+        match self.state {
+            State::Ended { .. } => Further::Nothing,
+            _ if !self.signalled => Further::First,
+            State::Armed | State::Serving => Further::First,
+            State::LameDuck { .. } => Further::Drains,
+            State::Draining { .. } | State::Cutting { .. } | State::Counting { .. } | State::Closing { .. } => {
+                if self.ending() == Ending::Ran { Further::Forces } else { Further::Nothing }
+            }
         }
     }
 

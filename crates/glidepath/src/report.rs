@@ -1,7 +1,6 @@
 //! What happened: the report of an end, and the picture of a moment before it.
 
 use std::fmt;
-use std::process::{ExitCode, Termination};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -305,21 +304,6 @@ impl Report {
     /// The report as one line of JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
-    }
-}
-
-impl Termination for Report {
-    /// Prints the report on standard error, unless it was printed already, and gives its exit code.
-    fn report(self) -> ExitCode {
-        print_once(&self);
-        ExitCode::from(self.exit_code)
-    }
-}
-
-/// Writes the report on standard error, once. A closed standard error is no reason to panic.
-pub(crate) fn print_once(report: &Report) {
-    if report.printed.claim() {
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), report.to_string().as_bytes());
     }
 }
 

@@ -147,6 +147,45 @@ impl Server {
         self
     }
 
+    /// Turns on the page of the [admin port](Server::admin), at `/`: what runs and since when, connections by state, the phases
+    /// and the time that is left, live; and at the end how it ended. Off, unless set. Feature `admin`.
+    ///
+    /// - It is shown to whoever is on this machine: a peer at a loopback address, or on a unix socket. Others get 403;
+    ///   [`admin_page_from_anywhere`](Server::admin_page_from_anywhere) lets them in.
+    /// - It is reached by an IP address or as `localhost`, and by the names of [`admin_page_host`](Server::admin_page_host).
+    /// - Its buttons do what `POST /drain` and `POST /restart` do, and need the [token](Server::admin_token). If none is set, a random
+    ///   one is made, and the log says it beside the page's address.
+    /// - It shows methods and paths, the names of tasks and hooks, and the addresses of peers; no query strings and no headers.
+    /// - Who watches is no work and holds up no end. At most 32 watch at a time; while nobody does, it costs nothing.
+    ///
+    /// ```no_run
+    /// # async fn main_(public: glidepath::Listener) -> glidepath::Result<()> {
+    /// let admin = tokio::net::TcpListener::bind("127.0.0.1:4001").await.expect("port 4001");
+    /// let report = glidepath::serve(public, axum::Router::new()).admin(admin).admin_page().await?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "admin")]
+    pub fn admin_page(self) -> Self {
+        self.admin.open_page();
+        self
+    }
+
+    /// Shows the [page](Server::admin_page), where it is on, to whoever reaches the port, and not only to this machine. It asks nobody
+    /// who they are: let only those reach it who may know what runs.
+    #[cfg(feature = "admin")]
+    pub fn admin_page_from_anywhere(self) -> Self {
+        self.admin.open_page_to_all();
+        self
+    }
+
+    /// A name, without a port, by which browsers reach the [page](Server::admin_page), besides IP addresses and `localhost`. Other
+    /// names are refused: somebody may have made them lead here, to read the page by way of your browser (DNS rebinding).
+    #[cfg(feature = "admin")]
+    pub fn admin_page_host(self, name: impl Into<String>) -> Self {
+        self.admin.add_page_host(name.into());
+        self
+    }
+
     /// Puts the peer's address into the extensions of every request, as [`PeerAddr`](crate::PeerAddr). Off, because an
     /// extension costs an allocation or two a request.
     ///
@@ -384,6 +423,8 @@ impl IntoFuture for Server {
             if let Some(over) = self.plan.over_budget() {
                 tracing::warn!("{over}");
             }
+            #[cfg(feature = "admin")]
+            self.admin.announce_page();
             self.admin.set_plan(&self.plan);
             for acceptor in &mut self.acceptors {
                 acceptor.set_backoff(self.plan.accept_backoff);

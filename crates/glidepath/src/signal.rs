@@ -21,6 +21,8 @@ pub(crate) enum Heard {
     DumpAndEnd,
     /// Say what is running, and go on (a [`DumpSignal`]).
     Dump,
+    /// Stand still until told to go on (SIGTSTP, a terminal's Ctrl-Z), where somebody has asked to hear it.
+    Suspend,
     /// The time is up, or somebody woke the thread.
     Nothing,
 }
@@ -65,7 +67,7 @@ mod imp {
     use std::sync::atomic::{AtomicI32, Ordering};
     use std::time::Duration;
 
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
     use signal_hook::iterator::backend::{Handle, SignalDelivery};
     use signal_hook::iterator::exfiltrator::SignalOnly;
     use tokio::time::Instant;
@@ -140,6 +142,17 @@ mod imp {
             os::unblock(&self.all)
         }
 
+        /// Hears SIGTSTP from now on, unless it is ignored.
+        pub(crate) fn hear_suspend(&mut self) {
+            if self.all.contains(&SIGTSTP) || os::is_ignored(SIGTSTP) {
+                return;
+            }
+            self.all.push(SIGTSTP);
+            if self.delivery.handle().add_signal(SIGTSTP).is_ok() {
+                let _ = os::unblock(&[SIGTSTP]);
+            }
+        }
+
         /// Blocks until something is heard, or for `limit`. `restarts`: whether SIGHUP asks for a restart.
         pub(crate) fn wait(&mut self, limit: Option<Duration>, restarts: impl Fn() -> bool) -> Heard {
             if self.heard.is_empty() {
@@ -176,6 +189,10 @@ mod imp {
                 let (last, heard) = match signal {
                     SIGQUIT | SIGUSR1 | SIGUSR2 => {
                         self.heard.push(if signal == SIGQUIT { Heard::DumpAndEnd } else { Heard::Dump });
+                        continue;
+                    }
+                    SIGTSTP => {
+                        self.heard.push(Heard::Suspend);
                         continue;
                     }
                     // Each kind has a debounce of its own: a stop that follows a restart is no part of it.
@@ -264,6 +281,8 @@ mod imp {
         pub(crate) fn unblock(&self) -> io::Result<()> {
             Ok(())
         }
+
+        pub(crate) fn hear_suspend(&mut self) {}
 
         pub(crate) fn wait(&mut self, limit: Option<Duration>, _restarts: impl Fn() -> bool) -> Heard {
             match limit {

@@ -7,6 +7,7 @@ mod cargo;
 mod ci;
 mod compare;
 mod peers;
+mod picture;
 mod tidy;
 
 use std::path::Path;
@@ -31,6 +32,8 @@ enum Command {
     Compare(compare::Options),
     /// Install, list or check the servers to compare with
     Peers(peers::Options),
+    /// Draw docs/terminal.svg: what a terminal shows of a real end
+    Picture,
     /// Check layers, spec ids, the README's example and the other house rules
     Tidy(tidy::Options),
 }
@@ -42,6 +45,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Ci(options) => ci::run(root, &options)?,
         Command::Compare(options) => compare::run(root, &options)?,
         Command::Peers(options) => peers::run(root, &options)?,
+        Command::Picture => picture::run(root)?,
         Command::Tidy(options) => tidy::run(root, &options)?,
     };
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -29,6 +29,9 @@ pub(crate) struct Restart {
     /// The channel to the process before this one, until it is used.
     predecessor: Mutex<Option<OwnedFd>>,
     has_predecessor: bool,
+    /// Who started this process: later it may be somebody who adopts orphans.
+    #[cfg(feature = "admin")]
+    parent: u32,
     /// The child that is not on its own yet, or zero.
     unfinished: AtomicU32,
     /// The process that has taken over, or zero.
@@ -57,6 +60,8 @@ impl Restart {
             keeps: AtomicBool::new(false),
             program: Program::of_this_process(),
             has_predecessor: predecessor.is_some(),
+            #[cfg(feature = "admin")]
+            parent: std::os::unix::process::parent_id(),
             predecessor: Mutex::new(predecessor),
             unfinished: AtomicU32::new(0),
             successor: AtomicU32::new(0),
@@ -77,11 +82,17 @@ impl Restart {
         self.keeps.store(true, Ordering::Release);
     }
 
-    pub(super) fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         self.on.load(Ordering::Acquire)
     }
 
-    pub(super) fn successor(&self) -> Option<u32> {
+    /// The process that this one is to replace or has replaced.
+    #[cfg(feature = "admin")]
+    pub(crate) fn predecessor(&self) -> Option<u32> {
+        self.has_predecessor.then_some(self.parent)
+    }
+
+    pub(crate) fn successor(&self) -> Option<u32> {
         Some(self.successor.load(Ordering::Acquire)).filter(|pid| *pid != 0)
     }
 

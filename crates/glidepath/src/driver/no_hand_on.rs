@@ -32,11 +32,16 @@ impl Restart {
 
     pub(crate) fn keep_listeners(&self) {}
 
-    pub(super) fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         false
     }
 
-    pub(super) fn successor(&self) -> Option<u32> {
+    #[cfg(feature = "admin")]
+    pub(crate) fn predecessor(&self) -> Option<u32> {
+        None
+    }
+
+    pub(crate) fn successor(&self) -> Option<u32> {
         None
     }
 

@@ -3,39 +3,14 @@
 //
 //   node browser.mjs FOLDER-WITH-NODE_MODULES PROGRAM URL
 
-import { createRequire } from "node:module";
-import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { complaintsOf, launch } from "./chromium.mjs";
 
 const [folder, program, url] = process.argv.slice(2);
-const { chromium } = createRequire(join(folder, "package.json"))("playwright-core");
-
-// Nothing here may outlive a test that was given up.
-setTimeout(() => process.exit(2), 120_000).unref();
-
-const browser = await chromium.launch({
-  executablePath: program,
-  headless: true,
-  args: [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--ignore-certificate-errors",
-  ],
-});
+const browser = await launch(folder, program);
 const context = await browser.newContext({ ignoreHTTPSErrors: true });
 const page = await context.newPage();
-// What a user sees who looks: the console, and the requests that failed.
-const complaints = [];
-page.on("console", (message) => {
-  if (["error", "warning"].includes(message.type())) complaints.push(`${message.type()}: ${message.text()}`);
-});
-page.on("pageerror", (error) => complaints.push(`page: ${error}`));
-page.on("requestfailed", (request) => complaints.push(`${request.url()}: ${request.failure().errorText}`));
+const complaints = complaintsOf(page);
 
 await page.goto(url);
 await page.evaluate(() => {

@@ -1,6 +1,6 @@
 //! What a real browser makes of an end (SSE-1, WS-1, WS-7): Chromium, driven by `browser.mjs`.
 //!
-//! Runs where `GLIDEPATH_BROWSER` names a folder with playwright-core in its `node_modules`; then `node` must be a program, and
+//! Runs where `GLIDEPATH_BROWSER` names a folder with playwright-core and axe-core in its `node_modules`; then `node` must be a program, and
 //! Chromium at `GLIDEPATH_CHROMIUM`, or `/usr/bin/chromium`. `.ci/run` sees to that.
 
 use std::env;
@@ -15,7 +15,7 @@ use crate::support::*;
 /// A browser may take its time to start, and to connect again (three seconds unless told otherwise).
 const BROWSERS_PATIENCE: Duration = Duration::from_secs(60);
 
-struct Browser {
+pub(crate) struct Browser {
     driver: Process,
     answers: usize,
 }
@@ -23,19 +23,27 @@ struct Browser {
 impl Browser {
     /// Opens the root of `server`, where events and a WebSocket begin. `None` where there is no browser.
     fn open(scheme: &str, server: &Process) -> Option<Self> {
+        Self::drive("browser.mjs", &format!("{scheme}://{}/", server.address()))
+    }
+
+    /// Starts this script of ours, which drives the browser, with these words.
+    pub(crate) fn drive(script: &str, words: &str) -> Option<Self> {
         let Ok(folder) = env::var("GLIDEPATH_BROWSER") else {
-            skipped("GLIDEPATH_BROWSER names no folder with playwright-core");
+            skipped("GLIDEPATH_BROWSER names no folder with playwright-core and axe-core");
             return None;
         };
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/spec/browser.mjs");
+        let script = format!("{}/tests/spec/{script}", env!("CARGO_MANIFEST_DIR"));
         let chromium = env::var("GLIDEPATH_CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
-        let url = format!("{scheme}://{}/", server.address());
-        Some(Browser { driver: Start::command(&["node", script, &folder, &chromium, &url]).launch(), answers: 0 })
+        let mut driver = Start::command(&["node", &script, &folder, &chromium, words]);
+        if let Ok(folder) = env::var("GLIDEPATH_SHOTS") {
+            driver = driver.set("GLIDEPATH_SHOTS", folder);
+        }
+        Some(Browser { driver: driver.launch(), answers: 0 })
     }
 
     /// Waits until it is so, and says what page and browser have seen by then.
     #[track_caller]
-    fn until(&mut self, what: &str) -> Value {
+    pub(crate) fn until(&mut self, what: &str) -> Value {
         writeln!(self.driver.stdin(), "{what}").expect("the driver is running");
         self.answers += 1;
         let answer = self.driver.stdout.wait_for_line(self.answers, BROWSERS_PATIENCE);

@@ -284,6 +284,36 @@ proptest! {
     }
 
     #[test]
+    fn tty_2_what_a_further_ctrl_c_is_said_to_do_is_what_it_does(plan in plans(), happenings in happenings()) {
+        let mut story = Story::of(plan);
+        for happening in happenings {
+            let left = happening.1;
+            story.happens(happening);
+            // As the driver does: it looks, and only then a person reads what would be.
+            story.happens((Event::Look, left, Duration::ZERO));
+            let before = &story.core;
+            let mut after = before.clone();
+            let commands = after.step(Event::Step(CTRL_C), left, story.now);
+            let nothing = (before.phase(), before.ending(), vec![]);
+            match before.further() {
+                Further::First if before.phase() < Phase::LameDuck => prop_assert!(after.phase() >= Phase::LameDuck),
+                Further::First => {
+                    prop_assert_eq!((after.phase(), after.ending(), commands), nothing);
+                    prop_assert_ne!(after.further(), Further::First, "the one after it counts");
+                }
+                Further::Drains => {
+                    prop_assert_eq!(before.phase(), Phase::LameDuck);
+                    prop_assert!(after.phase() >= Phase::Draining && after.ending() == Ending::Ran);
+                }
+                Further::Forces => {
+                    prop_assert_eq!((before.ending(), after.ending()), (Ending::Ran, Ending::Forced(CTRL_C)));
+                }
+                Further::Nothing => prop_assert_eq!((after.phase(), after.ending(), commands), nothing),
+            }
+        }
+    }
+
+    #[test]
     fn beginning_twice_is_beginning_once_wherever_it_is(plan in plans(), happenings in happenings(), cause in causes()) {
         let mut story = Story::of(plan);
         story.all(happenings);

@@ -5,6 +5,7 @@ pub(crate) mod http2;
 pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod sockets;
+pub(crate) mod terminal;
 pub(crate) mod tls;
 pub(crate) mod websocket;
 

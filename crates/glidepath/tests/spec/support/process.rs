@@ -18,6 +18,7 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process, set_child_subreaper, waitid, waitpid,
 };
 
+use super::terminal::Screen;
 use super::{PATIENCE, fetch, sockets, tls, wait_until};
 
 /// The connection and the request with which `Start::start` sees that a process serves.
@@ -30,6 +31,7 @@ pub(crate) struct Start {
     settings: Vec<(&'static str, String)>,
     unread: bool,
     listener: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
 }
 
 impl Start {
@@ -51,6 +53,7 @@ impl Start {
             settings: vec![("PORT", "0".into())],
             unread: false,
             listener: None,
+            terminal: None,
         }
     }
 
@@ -58,7 +61,7 @@ impl Start {
     pub(crate) fn command(words: &[&str]) -> Self {
         let (last, first) = words.split_last().expect("a program");
         let wrapper = first.iter().map(ToString::to_string).collect();
-        Start { program: last.into(), wrapper, settings: Vec::new(), unread: false, listener: None }
+        Start { program: last.into(), wrapper, settings: Vec::new(), unread: false, listener: None, terminal: None }
     }
 
     pub(crate) fn set(mut self, name: &'static str, value: impl ToString) -> Self {
@@ -95,6 +98,19 @@ impl Start {
         self.after(&format!("exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={name}"))
     }
 
+    /// On this terminal, which is its input and its standard error, and whose keys send it signals.
+    pub(crate) fn on_terminal(mut self, screen: &mut Screen) -> Self {
+        self.terminal = Some(screen.lend());
+        self.wrapper.splice(0..0, ["setsid", "--ctty"].map(ToString::to_string));
+        self.set("TERM", "xterm-256color").set("LANG", "C.UTF-8")
+    }
+
+    /// The program, and what it is set to, for a shell that starts it.
+    pub(crate) fn in_words(&self) -> String {
+        let settings = self.settings.iter().map(|(name, value)| format!("{name}={value} "));
+        settings.collect::<String>() + &self.program.display().to_string()
+    }
+
     /// Nobody reads its outputs: whatever it writes there fails.
     pub(crate) fn unread(mut self) -> Self {
         self.unread = true;
@@ -120,14 +136,19 @@ impl Start {
         let speaks_tls = self.speaks_tls();
         let mut words: Vec<OsString> = self.wrapper.iter().map(OsString::from).collect();
         words.push(self.program.into());
+        let (stdin, stderr) = match (self.terminal, self.listener) {
+            (Some(terminal), _) => (terminal.try_clone().expect("a descriptor").into(), terminal.into()),
+            (None, Some(listener)) => (listener.into(), Stdio::piped()),
+            (None, None) => (Stdio::piped(), Stdio::piped()),
+        };
         let mut child = Command::new(&words[0])
             .args(&words[1..])
             .env_clear()
             .env("PATH", env::var_os("PATH").unwrap_or_default())
             .envs(self.settings)
-            .stdin(self.listener.map_or_else(Stdio::piped, Stdio::from))
+            .stdin(stdin)
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .unwrap_or_else(|error| panic!("can't start {words:?}: {error}"));
         if self.unread {
