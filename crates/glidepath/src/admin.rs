@@ -30,6 +30,8 @@ use tower_service::Service;
 
 use self::body::Said;
 use self::control::{Action, Control, Token};
+#[cfg(feature = "metrics")]
+use self::metrics::{Render, Scrapes};
 #[cfg(feature = "admin")]
 use self::{
     feed::Feed,
@@ -64,8 +66,6 @@ pub(crate) struct Admin {
     changed: Arc<Notify>,
     /// Set after a listener was added, or before.
     token: Token,
-    #[cfg(feature = "metrics")]
-    render: metrics::Render,
     #[cfg(feature = "admin")]
     doors: Arc<Mutex<Doors>>,
     #[cfg(feature = "admin")]
@@ -73,6 +73,8 @@ pub(crate) struct Admin {
     /// Where the page is.
     #[cfg(feature = "admin")]
     places: Vec<String>,
+    #[cfg(feature = "metrics")]
+    render: Render,
 }
 
 impl Admin {
@@ -83,14 +85,14 @@ impl Admin {
             registry: Registry::new(&Plan::default(), Arc::clone(&changed)),
             changed,
             token: Token::default(),
-            #[cfg(feature = "metrics")]
-            render: metrics::Render::default(),
             #[cfg(feature = "admin")]
             doors: Arc::default(),
             #[cfg(feature = "admin")]
             feed: None,
             #[cfg(feature = "admin")]
             places: Vec::new(),
+            #[cfg(feature = "metrics")]
+            render: Render::default(),
         }
     }
 
@@ -99,15 +101,13 @@ impl Admin {
         let probes = Probes { readiness: shared.readiness.clone(), phase: shared.phases() };
         #[cfg(feature = "admin")]
         let page = self.page_of(&listener, shared);
-        #[cfg(feature = "metrics")]
-        let metrics = metrics::Metrics { render: Arc::clone(&self.render), shared: Arc::clone(shared) };
         let port = Port {
             probes,
             control,
             #[cfg(feature = "admin")]
             page,
             #[cfg(feature = "metrics")]
-            metrics,
+            scrapes: Scrapes::new(Arc::clone(&self.render), Arc::clone(shared)),
         };
         self.acceptors.push(accept(listener, port, &self.registry));
     }
@@ -255,7 +255,7 @@ struct Port {
     #[cfg(feature = "admin")]
     page: Page,
     #[cfg(feature = "metrics")]
-    metrics: metrics::Metrics,
+    scrapes: Scrapes,
 }
 
 impl Service<Request<Body>> for Port {
@@ -274,7 +274,7 @@ impl Service<Request<Body>> for Port {
         }
         let (method, path) = (request.method(), request.uri().path());
         #[cfg(feature = "metrics")]
-        if let Some(answer) = self.metrics.answer(method, path) {
+        if let Some(answer) = self.scrapes.answer(method, path) {
             return Box::pin(async { Ok(answer.map(Said::from)) });
         }
         let Some(action) = Action::of(path).filter(|_| self.control.is_on()) else {

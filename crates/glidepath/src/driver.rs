@@ -405,9 +405,9 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
     let _known = shared.runtime.set(Handle::current());
     let mut hooks: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
     let mut failed = None;
+    let mut log = Log::default();
     let mut sweeps = 0_u32;
     let mut sealing = None;
-    let mut log = Log::default();
     let mut sweep = shared.thread.is_none().then(|| {
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -123,30 +123,6 @@ impl Server {
         self
     }
 
-    /// Answers `/metrics` on the [admin port](Server::admin) with what `render` gives: Prometheus' text format, by whichever
-    /// recorder of the crate `metrics` the program has installed. The metrics are those of `docs/observing.md`, and the
-    /// program's own beside them.
-    ///
-    /// They are of one life: a process that has several with a recorder tells the last one's.
-    ///
-    /// ```no_run
-    /// # async fn main_(public: glidepath::Listener, admin: glidepath::Listener) -> glidepath::Result<()> {
-    /// use metrics_exporter_prometheus::PrometheusBuilder;
-    ///
-    /// let prometheus = PrometheusBuilder::new().install_recorder().expect("the only recorder");
-    /// let server = glidepath::serve(public, axum::Router::new()).admin(admin);
-    /// let report = server.admin_metrics(move || prometheus.render()).await?;
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// The last scrape that the port answers, right before the report, has the whole account. A recorder that pushes is
-    /// told every ten seconds, at each phase, and before [`Lifecycle::on_report`] is called.
-    #[cfg(feature = "metrics")]
-    pub fn admin_metrics(self, render: impl Fn() -> String + Send + Sync + 'static) -> Self {
-        self.admin.set_metrics(Box::new(render));
-        self
-    }
-
     /// Turns on the page of the [admin port](Server::admin), at `/`: what runs and since when, connections by state, the phases
     /// and the time that is left, live; and at the end how it ended. Off, unless set. Feature `admin`.
     ///
@@ -183,6 +159,30 @@ impl Server {
     #[cfg(feature = "admin")]
     pub fn admin_page_host(self, name: impl Into<String>) -> Self {
         self.admin.add_page_host(name.into());
+        self
+    }
+
+    /// Answers `/metrics` on the [admin port](Server::admin) with what `render` gives: Prometheus' text format, by whichever
+    /// recorder of the crate `metrics` the program has installed. The metrics are those of `docs/observing.md`, and the
+    /// program's own beside them.
+    ///
+    /// They are of one life: a process that has several with a recorder tells the last one's.
+    ///
+    /// ```no_run
+    /// # async fn main_(public: glidepath::Listener, admin: glidepath::Listener) -> glidepath::Result<()> {
+    /// use metrics_exporter_prometheus::PrometheusBuilder;
+    ///
+    /// let prometheus = PrometheusBuilder::new().install_recorder().expect("the only recorder");
+    /// let server = glidepath::serve(public, axum::Router::new()).admin(admin);
+    /// let report = server.admin_metrics(move || prometheus.render()).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// The last scrape that the port answers, right before the report, has the whole account. A recorder that pushes is
+    /// told every ten seconds, at each phase, and before [`Lifecycle::on_report`] is called.
+    #[cfg(feature = "metrics")]
+    pub fn admin_metrics(self, render: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.admin.set_metrics(Box::new(render));
         self
     }
 

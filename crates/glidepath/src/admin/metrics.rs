@@ -1,4 +1,4 @@
-//! `/metrics`: what the program's recorder renders, told how it stands right before, so that a scrape is never late.
+//! `/metrics` on the admin port.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,17 +8,22 @@ use http::{Method, Response, StatusCode};
 use super::{not_allowed, plain};
 use crate::driver::Shared;
 
-/// Gives the metrics in Prometheus' text format.
+/// Gives the metrics in Prometheus' text format. There is no such page unless it is set.
 pub(super) type Render = Arc<OnceLock<Box<dyn Fn() -> String + Send + Sync>>>;
 
-/// What answers on one port. Nothing, unless a renderer is set.
+/// Answers who scrapes.
 #[derive(Clone)]
-pub(super) struct Metrics {
-    pub(super) render: Render,
-    pub(super) shared: Arc<Shared>,
+pub(super) struct Scrapes {
+    render: Render,
+    shared: Arc<Shared>,
 }
 
-impl Metrics {
+impl Scrapes {
+    pub(super) fn new(render: Render, shared: Arc<Shared>) -> Self {
+        Self { render, shared }
+    }
+
+    /// Told how it stands right before it is rendered, so that a scrape is never late.
     pub(super) fn answer(&self, method: &Method, path: &str) -> Option<Response<String>> {
         let render = self.render.get().filter(|_| path == "/metrics")?;
         if !matches!(*method, Method::GET | Method::HEAD) {
