@@ -68,7 +68,7 @@ impl Control {
     }
 
     pub(super) async fn perform(self, action: Action) -> Response<String> {
-        tracing::info!(?action, "asked for on the admin port");
+        tracing::info!(target: "glidepath::admin", ?action, "asked for on the admin port");
         match action {
             Action::Drain => {
                 self.shared.begin();
