@@ -58,7 +58,9 @@ fn main() -> ExitCode {
 fn run(settings: Settings) -> Result<Report, Box<dyn std::error::Error>> {
     let lifecycle = Lifecycle::new()?;
     lifecycle.on_report(|report| {
-        say(io::stderr(), format_args!("{report}"));
+        // In one piece: standard error has no buffer.
+        let table = report.to_string();
+        say(io::stderr(), format_args!("{table}"));
         say(io::stdout(), format_args!("{}", report.to_json()));
     });
     if settings.dump_json {

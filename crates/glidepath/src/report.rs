@@ -18,6 +18,9 @@ pub const EXIT_CUT: u8 = 3;
 /// Added to the number of the signal that forced the end, as shells do.
 pub const EXIT_SIGNAL_BASE: u8 = 128;
 
+/// So many of what was cut are named for people.
+const CUT_SHOWN: usize = 100;
+
 /// How a service came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -349,8 +352,11 @@ impl fmt::Display for Report {
         for name in &self.panicked {
             writeln!(f, "  {:<12} {name}", "panicked")?;
         }
-        for running in &self.cut {
+        for running in self.cut.iter().take(CUT_SHOWN) {
             writeln!(f, "  {:<12} {running}", "cut")?;
+        }
+        if self.cut.len() > CUT_SHOWN {
+            writeln!(f, "  {:<12} and {} more; the JSON names all", "cut", self.cut.len() - CUT_SHOWN)?;
         }
         if let Some(held_by) = &self.held_by {
             writeln!(f, "  {:<12} {held_by}", "held by")?;

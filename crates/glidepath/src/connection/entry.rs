@@ -584,15 +584,15 @@ impl Entry {
     pub(super) fn close(&self, end: End, ended: &mut Ended) {
         let now = coarse_millis();
         let mut inner = lock(&self.inner);
-        let (requests, cut) = (std::mem::take(&mut inner.requests), end == End::Cut);
-        let left = requests.len() as u64;
-        if cut {
+        let left = inner.requests.len() as u64;
+        if end == End::Cut {
             inner.count.cut += left;
-            ended.cut.extend(requests.iter().map(|(_, request)| request.running(now, self)));
+            ended.cut.extend(inner.requests.iter().map(|(_, request)| request.running(now, self)));
             ended.cut.extend(inner.upgraded(now, self.since(), self.peer));
         } else {
             inner.count.abandoned += left;
         }
+        inner.requests.clear();
         ended.count(end, self.accepted_late, &inner.count);
     }
 
@@ -625,6 +625,10 @@ impl Inner {
     }
 
     fn upgraded(&self, now: u64, since: u64, peer: Option<SocketAddr>) -> Option<Running> {
+        // Until its answer is with the kernel, it is the request that asked.
+        if !self.requests.is_empty() {
+            return None;
+        }
         let name = self.upgrade.as_ref()?.by.clone()?;
         let age = Duration::from_millis(now.saturating_sub(since));
         Some(Running { peer: peer.map(|peer| peer.to_string()), ..Running::new(Kind::Upgraded, name, age) })
