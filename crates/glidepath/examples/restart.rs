@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 #[tokio::main]
 async fn main() -> glidepath::Result<Report> {
-    tracing_subscriber::fmt().with_writer(io::stderr).log_internal_errors(false).init();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).log_internal_errors(false).init();
     let lifecycle = Lifecycle::new()?;
     lifecycle.restart_in_place();
     lifecycle.on_report(|report| say(&report.to_json()));

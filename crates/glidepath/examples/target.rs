@@ -38,7 +38,7 @@ use tokio::time::{interval, sleep};
 
 fn main() -> ExitCode {
     // Whoever reads our log may be gone; unless told, this subscriber panics then.
-    tracing_subscriber::fmt().with_writer(glidepath::stderr).log_internal_errors(false).init();
+    tracing_subscriber::fmt().with_writer(glidepath::stderr).with_ansi(false).log_internal_errors(false).init();
     let settings = match Settings::from_env() {
         Ok(settings) => settings,
         Err(wrong) => {
