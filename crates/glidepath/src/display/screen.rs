@@ -8,12 +8,11 @@
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::park_timeout;
 use std::time::Duration;
 
 use super::frame::Size;
-use crate::sync::lock;
 
 /// Whoever holds the lock writes to a terminal. That it takes longer means that it does not take what is written.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -52,12 +51,12 @@ pub(super) fn claim(by_a_key: bool) -> Option<usize> {
 pub(super) fn draw(number: usize, lines: impl FnOnce(Size) -> Vec<String>) -> bool {
     let Some(size) = size() else {
         // Another program has the terminal now, and may have written anything.
-        lock(&SCREEN).ours = false;
+        screen().ours = false;
         return false;
     };
     // In the last column the cursor stays on what it wrote, and what is erased behind it would be that.
     let frame = drawing(&lines(Size { width: size.width - 1, ..size }));
-    let mut screen = lock(&SCREEN);
+    let mut screen = screen();
     if OWNER.load(Ordering::Acquire) != number || screen.hidden {
         return false;
     }
@@ -86,6 +85,11 @@ pub(super) fn hide(number: usize, hidden: bool) {
         screen.hidden = hidden;
         screen.erase();
     }
+}
+
+/// The standard library's lock, also under shuttle: a static outlives its executions.
+fn screen() -> MutexGuard<'static, Screen> {
+    SCREEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn lock_soon() -> Option<MutexGuard<'static, Screen>> {
@@ -232,10 +236,10 @@ impl Write for Stderr {
         if let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') {
             let (lines, rest) = bytes.split_at(end + 1);
             if self.begun.is_empty() {
-                lock(&SCREEN).put(lines)?;
+                screen().put(lines)?;
             } else {
                 self.begun.extend(lines);
-                lock(&SCREEN).put(&std::mem::take(&mut self.begun))?;
+                screen().put(&std::mem::take(&mut self.begun))?;
             }
             self.begun.extend(rest);
         } else {
@@ -252,7 +256,7 @@ impl Write for Stderr {
         if OWNER.load(Ordering::Acquire) != 0 {
             line.push(b'\n');
         }
-        lock(&SCREEN).put(&line)
+        screen().put(&line)
     }
 }
 

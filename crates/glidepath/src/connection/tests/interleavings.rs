@@ -39,6 +39,7 @@ fn sockets() -> (Socket, UnixStream) {
 fn connection(registry: &Arc<Registry>, socket: Socket) -> Connection<axum::Router> {
     Connection::new(
         socket,
+        None,
         #[cfg(feature = "tls")]
         None,
         axum::Router::new(),
