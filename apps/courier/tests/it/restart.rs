@@ -157,9 +157,14 @@ async fn ho_5_with_a_token_courier_restarts_and_ends_by_its_admin_port() {
     drop(last);
 }
 
+/// Nobody else is given it as long as this process runs: a socket that had it alone keeps it, and shares it with a server.
 pub(crate) fn free_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it is bound").to_string()
+    let keeps = tokio::net::TcpSocket::new_v4().expect("a socket");
+    keeps.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    keeps.set_reuseaddr(true).expect("a socket can share its address");
+    let address = keeps.local_addr().expect("it is bound");
+    std::mem::forget(keeps);
+    address.to_string()
 }
 
 /// "listeners […] are adopted": a port and a path that systemd has opened, both by the name `http`.

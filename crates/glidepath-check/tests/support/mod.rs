@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use glidepath_check::model::{Run, Verdict};
 use rustix::process::{Pid, Signal, kill_process};
+use socket2::{Domain, Socket, Type};
 
 /// The server with a defect, which cargo builds beside the tests.
 pub(crate) fn server() -> String {
@@ -189,11 +190,12 @@ pub(crate) fn is_running(pid: i32) -> bool {
     stat.rsplit(") ").next().is_some_and(|state| !state.is_empty() && !state.starts_with('Z'))
 }
 
+/// Nobody else is given it as long as this process runs: a socket that had it alone keeps it, and shares it with a server.
 pub(crate) fn free_port() -> u16 {
-    let first = 33 * (std::process::id() % 300);
-    let free = (0..1000).find_map(|offset| {
-        let port = u16::try_from(20_000 + first + offset).expect("a small number");
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()
-    });
-    free.and_then(|listener| listener.local_addr().ok()).expect("a free port").port()
+    let keeps = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    keeps.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
+    keeps.set_reuse_address(true).expect("a socket can share its address");
+    let address = keeps.local_addr().expect("it is bound");
+    std::mem::forget(keeps);
+    address.as_socket().expect("an address of IPv4").port()
 }

@@ -7,7 +7,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 
-use rustix::net::{AddressFamily, SocketType, netlink, socket};
+use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, netlink, socket};
 
 use super::wait_until;
 
@@ -87,11 +88,15 @@ fn read(answer: &[u8]) -> Option<Socket> {
     is_socket.then_some(Socket { state: *answer.get(17)?, unread: number(72)?, inode: number(84)? })
 }
 
-/// An address that nobody listens on. Below the range that the kernel gives to clients, so that none takes it meanwhile.
+/// An address that nobody else is given as long as this process runs, and that one server may listen on: a socket of ours
+/// keeps it, which had it alone and lets go only of those who set `SO_REUSEADDR`.
 pub(crate) fn free_address() -> SocketAddr {
-    let first = 20_000 + u16::try_from(std::process::id() % 10_000).expect("a small number");
-    let free = (first..32_000).find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
-    free.and_then(|listener| listener.local_addr().ok()).expect("a free port below 32000")
+    let keeps = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&keeps, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    set_socket_reuseaddr(&keeps, true).expect("a socket can share its address");
+    let address = getsockname(&keeps).expect("it is bound");
+    std::mem::forget(keeps);
+    address.try_into().expect("an address of IPv4")
 }
 
 #[test]
@@ -114,4 +119,20 @@ fn the_kernel_tells_of_a_connections_other_side() {
     drop(listener);
     assert!(!is_listening(address));
     assert!(server_side(&client).is_some(), "the connection outlives the listener");
+}
+
+/// Tests run beside each other, in one process and in several.
+#[test]
+fn a_free_address_is_given_once_and_one_server_may_listen_there() {
+    let address = free_address();
+    assert_ne!(address, free_address());
+    let other = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    assert!(bind(&other, &address).is_err(), "another that wants it alone");
+    for _ in 0..2 {
+        let server = TcpListener::bind(address).expect("a server may, and the next one");
+        assert!(TcpListener::bind(address).is_err(), "but not two of them");
+        TcpStream::connect(address).expect("it listens");
+        drop(server);
+        assert!(!is_listening(address));
+    }
 }
