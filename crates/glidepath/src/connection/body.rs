@@ -25,6 +25,7 @@ pub struct Body {
 }
 
 impl Body {
+    #[inline]
     pub(super) fn new(inner: Incoming, entry: &Arc<Entry>, key: Key) -> Self {
         let unread = !http_body::Body::is_end_stream(&inner);
         Self { inner, entry: unread.then(|| Arc::clone(entry)), key }

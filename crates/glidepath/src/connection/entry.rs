@@ -126,6 +126,8 @@ pub(crate) struct Entry {
     /// comes by here.
     received: AtomicU64,
     sent: AtomicU64,
+    /// It has sent an answer with a large piece.
+    large: AtomicBool,
     /// See [`Entry::stay_untold`]. Changes with the registry's `entries` locked, which counts it.
     untold: AtomicBool,
     inner: Mutex<Inner>,
@@ -228,6 +230,7 @@ impl Entry {
             ends_with_fin: AtomicBool::new(false),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            large: AtomicBool::new(false),
             untold: AtomicBool::new(false),
             inner: Mutex::default(),
         }
@@ -307,6 +310,7 @@ impl Entry {
     }
 
     /// Bytes have come from the client.
+    #[inline]
     pub(crate) fn heard(&self) {
         if self.is_untold() {
             self.registry.count_untold(self, false);
@@ -317,10 +321,12 @@ impl Entry {
     }
 
     /// All that was written is with the kernel. If that was the end of a response that switches protocols, gives to which.
+    #[inline]
     pub(crate) fn flushed(&self) -> Option<Upgrade> {
-        if self.state() != State::Flushing {
-            return None;
-        }
+        if self.state() == State::Flushing { self.count_answered() } else { None }
+    }
+
+    fn count_answered(&self) -> Option<Upgrade> {
         let late = self.stage() >= Stage::TurnAway;
         let mut inner = lock(&self.inner);
         // On HTTP/1 a request begins when the app is done with the one before: here it is done with all.
@@ -458,6 +464,7 @@ impl Entry {
     }
 
     /// A request goes to the app.
+    #[inline]
     pub(crate) fn begin<B: http_body::Body>(&self, request: &http::Request<B>) -> Key {
         let since = match self.state() {
             // Counted from its first byte, and the clock is read once a request less.
@@ -508,6 +515,12 @@ impl Entry {
     /// So much of an answer's body has come from the app.
     #[inline]
     pub(super) fn sent(&self, key: Key, bytes: usize) {
+        /// To copy that many takes about as long as what hyper does for a second part of a writev(2) (docs/performance.md).
+        const LARGE: usize = 8 * 1024;
+        if bytes >= LARGE {
+            self.large.store(true, Relaxed);
+            self.registry.sends_large();
+        }
         self.count_bytes(key, bytes as u64, &self.sent, |request| &mut request.sent);
     }
 
@@ -519,6 +532,17 @@ impl Entry {
         } else if let Some(request) = lock(&self.inner).request(key) {
             *http2(request) += bytes;
         }
+    }
+
+    /// Whether its answers are likely to have large pieces: this one's had, or others' had lately.
+    pub(crate) fn sends_large(&self) -> bool {
+        self.large.load(Relaxed) || self.registry.has_sent_large_lately()
+    }
+
+    /// Whether one of its answers had.
+    #[inline]
+    pub(crate) fn has_sent_large(&self) -> bool {
+        self.large.load(Relaxed)
     }
 
     /// Whoever polls the request, so that it hears of the deadline.
@@ -534,20 +558,29 @@ impl Entry {
     }
 
     /// The app is done with a request.
+    #[inline]
     pub(crate) fn end(&self, key: Key, outcome: RequestEnd) {
-        let http1 = self.state() != State::Http2;
+        if outcome == RequestEnd::Answered && self.state() != State::Http2 {
+            // It stays until its last byte is with the kernel, and is counted then.
+            self.state.store(State::Flushing as u8, Relaxed);
+        } else {
+            self.count_end(key, outcome);
+        }
+    }
+
+    fn count_end(&self, key: Key, outcome: RequestEnd) {
         // Invariant 4: `ended` is not taken under `inner`.
-        let cut = lock(&self.inner).end(key, outcome, http1, self.stage());
+        let cut = lock(&self.inner).end(key, outcome, self.stage());
         if let Some(cut) = cut {
             self.registry.name_cut(cut.running(coarse_millis(), self));
         }
-        if http1 {
+        if self.state() != State::Http2 {
             self.state.store(State::Flushing as u8, Relaxed);
-        } else {
-            self.since.store(coarse_millis(), Relaxed);
-            if self.stage() >= Stage::Drain {
-                self.wake();
-            }
+            return;
+        }
+        self.since.store(coarse_millis(), Relaxed);
+        if self.stage() >= Stage::Drain {
+            self.wake();
         }
     }
 
@@ -635,11 +668,7 @@ impl Inner {
     }
 
     /// Gives the request if it was cut.
-    fn end(&mut self, key: Key, outcome: RequestEnd, http1: bool, stage: Stage) -> Option<Request> {
-        if outcome == RequestEnd::Answered && http1 {
-            // It stays until its last byte is with the kernel, and is counted then.
-            return None;
-        }
+    fn end(&mut self, key: Key, outcome: RequestEnd, stage: Stage) -> Option<Request> {
         self.request(key)?;
         let request = self.requests.try_remove(key.place)?;
         match outcome {

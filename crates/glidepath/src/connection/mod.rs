@@ -76,6 +76,8 @@ pub(crate) struct Connection<A: App> {
     registered: bool,
     /// hyper was asked to close its HTTP/1 connection.
     asked_to_close: bool,
+    /// hyper hands an answer's pieces to the kernel as they are, by writev(2), and copies none behind its head.
+    gathers: bool,
 }
 
 /// Each variant holds only what that part of the life may use. Small at rest: what is large is boxed.
@@ -157,7 +159,7 @@ impl<A: App> Connection<A> {
     }
 
     fn begin(life: Life<A>, entry: Arc<Entry>) -> Self {
-        Self { entry, life, alarm: Alarm::default(), registered: false, asked_to_close: false }
+        Self { entry, life, alarm: Alarm::default(), registered: false, asked_to_close: false, gathers: false }
     }
 
     fn poll_life(&mut self, cx: &mut Context<'_>) -> Next {
@@ -229,8 +231,9 @@ impl<A: App> Connection<A> {
     fn start_http1(&mut self, stream: Stream, first: Bytes, app: A) {
         let io = TokioIo::new(Io::new(stream, first, Arc::clone(&self.entry)));
         let service = Tracked::new(app, Arc::clone(&self.entry));
+        self.gathers = self.entry.sends_large();
         let mut builder = http1::Builder::new();
-        builder.half_close(true).max_header_size(self.entry.head_size());
+        builder.half_close(true).max_header_size(self.entry.head_size()).writev(self.gathers);
         let connection = builder.serve_connection(io, service).with_upgrades();
         self.life = Life::Http1(Box::new(connection));
     }
@@ -258,6 +261,7 @@ impl<A: App> Connection<A> {
         match self.entry.state() {
             State::Idle if self.entry.is_body_open() => self.wait_for_body(nudge == Nudge::TimedOut),
             State::Idle if nudge != Nudge::Nothing || self.entry.stage() >= Stage::Drain => self.park(),
+            State::Idle if self.entry.has_sent_large() && !self.gathers => self.gather(),
             State::Head if nudge == Nudge::TimedOut => self.time_out(),
             State::Head => self.wait_for_head(),
             _ => Next::FOREVER,
@@ -448,6 +452,14 @@ impl<A: App> Connection<A> {
         None
     }
 
+    /// An answer had a large piece, and hyper copied it. The next ones are likely to be like it.
+    fn gather(&mut self) -> Next {
+        if let Some((stream, app)) = self.take_idle() {
+            self.start_http1(stream, Bytes::new(), app);
+        }
+        Next::Again
+    }
+
     /// Only the socket is kept. In the drain too: so it is known exactly whether a request has come.
     fn park(&mut self) -> Next {
         if let Some((stream, app)) = self.take_idle() {
@@ -604,8 +616,11 @@ impl<A: App> Drop for Connection<A> {
     }
 }
 
-#[cfg(all(test, shuttle))]
+#[cfg(test)]
 mod tests {
+    #[cfg(all(unix, not(shuttle)))]
+    mod gathering;
+    #[cfg(shuttle)]
     mod interleavings;
 }
 

@@ -76,6 +76,8 @@ pub(crate) struct Registry {
     with_hyper: AtomicUsize,
     with_hyper_before: AtomicUsize,
     most_with_hyper: AtomicUsize,
+    /// For how many sweeps it will have been lately that a large piece of an answer was sent.
+    large_lately: AtomicU8,
     changed: Arc<Notify>,
 }
 
@@ -117,6 +119,7 @@ impl Registry {
             with_hyper: AtomicUsize::new(0),
             with_hyper_before: AtomicUsize::new(0),
             most_with_hyper: AtomicUsize::new(0),
+            large_lately: AtomicU8::new(0),
             changed,
         })
     }
@@ -203,6 +206,8 @@ impl Registry {
     /// In short pieces, so that nobody waits for the lock.
     pub(crate) fn sweep(&self) {
         const PIECE: usize = 256;
+        // Who sends a large piece meanwhile may be forgotten a sweep early.
+        self.large_lately.store(self.large_lately.load(Relaxed).saturating_sub(1), Relaxed);
         let (now, plan) = (coarse_millis(), self.plan());
         let mut from = 0;
         loop {
@@ -293,6 +298,20 @@ impl Registry {
             self.most_with_hyper.store(now, Relaxed);
         }
         has_holes
+    }
+
+    /// A large piece of an answer goes out.
+    pub(super) fn sends_large(&self) {
+        /// A minute, for two in a second.
+        const SWEEPS: u8 = 120;
+        if self.large_lately.load(Relaxed) != SWEEPS {
+            self.large_lately.store(SWEEPS, Relaxed);
+        }
+    }
+
+    /// Whether one went out in the last minute.
+    pub(super) fn has_sent_large_lately(&self) -> bool {
+        self.large_lately.load(Relaxed) > 0
     }
 
     pub(super) fn name_cut(&self, running: Running) {

@@ -238,18 +238,22 @@ impl<A: App> Future for TrackedCall<A> {
     type Output = Result<Response<TrackedBody<A::Body>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.guard.as_ref().filter(|guard| guard.spanned) {
-            Some(guard) => {
-                let (entry, key) = (Arc::clone(&guard.entry), guard.key);
-                span::answers(&entry, key, || self.poll_app(cx), Response::status)
-            }
-            None => self.poll_app(cx),
-        }
+        if self.guard.as_ref().is_some_and(|guard| guard.spanned) { self.poll_in_span(cx) } else { self.poll_app(cx) }
     }
 }
 
 impl<A: App> TrackedCall<A> {
-    #[inline(never)]
+    #[cold]
+    fn poll_in_span(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<TrackedBody<A::Body>>, BoxError>> {
+        let Some(guard) = &self.guard else { return Poll::Pending };
+        let (entry, key) = (Arc::clone(&guard.entry), guard.key);
+        span::answers(&entry, key, || self.poll_app(cx), Response::status)
+    }
+
+    #[inline]
     fn poll_app(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<TrackedBody<A::Body>>, BoxError>> {
         let mut this = self.project();
         let Some(guard) = this.guard.as_mut() else { return Poll::Pending };
@@ -391,13 +395,7 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
-        match self.guard.as_ref().filter(|guard| guard.spanned) {
-            Some(guard) => {
-                let (entry, key) = (Arc::clone(&guard.entry), guard.key);
-                span::in_scope(&entry, key, || self.poll_inner(cx))
-            }
-            None => self.poll_inner(cx),
-        }
+        if self.guard.as_ref().is_some_and(|guard| guard.spanned) { self.poll_in_span(cx) } else { self.poll_inner(cx) }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -410,7 +408,14 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> http_body::Body for T
 }
 
 impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> TrackedBody<B> {
-    #[inline(never)]
+    #[cold]
+    fn poll_in_span(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let Some(guard) = &self.guard else { return Poll::Ready(None) };
+        let (entry, key) = (Arc::clone(&guard.entry), guard.key);
+        span::in_scope(&entry, key, || self.poll_inner(cx))
+    }
+
+    #[inline]
     fn poll_inner(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let stage = self.stage();
         let mut this = self.project();

@@ -45,10 +45,15 @@ pub(super) struct Tunnel {
 
 impl Tunnel {
     /// Goes between hyper and the handler of `request`, where that asks for a stream.
+    #[inline]
     pub(super) fn dig<B>(request: &mut Request<B>) -> Option<Box<Self>> {
         if request.method() != Method::CONNECT || request.version() != Version::HTTP_2 {
             return None;
         }
+        Self::dig_for_connect(request)
+    }
+
+    fn dig_for_connect<B>(request: &mut Request<B>) -> Option<Box<Self>> {
         let web_socket = |protocol: &Protocol| protocol.as_str().eq_ignore_ascii_case("websocket");
         let web_socket = request.extensions().get().is_some_and(web_socket);
         let (handover, handlers) = Handover::new()?;
