@@ -4,13 +4,15 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::sync::oneshot;
 
 use super::Shared;
 use crate::admin::Admin;
 use crate::display;
 use crate::error::{Error, Result};
-use crate::handover::{Command, Event, Word};
+use crate::handover::{Command, Event, Refusal, Word};
 use crate::inherited;
 use crate::listener::Acceptor;
 use crate::os;
@@ -29,6 +31,8 @@ pub(crate) struct Restart {
     /// The channel to the process before this one, until it is used.
     predecessor: Mutex<Option<OwnedFd>>,
     has_predecessor: bool,
+    /// The same channel, to see whether that process is gone.
+    predecessors_end: Option<OwnedFd>,
     /// Who started this process: later it may be somebody who adopts orphans.
     #[cfg(feature = "admin")]
     parent: u32,
@@ -60,6 +64,7 @@ impl Restart {
             keeps: AtomicBool::new(false),
             program: Program::of_this_process(),
             has_predecessor: predecessor.is_some(),
+            predecessors_end: predecessor.as_ref().and_then(|channel| channel.try_clone().ok()),
             #[cfg(feature = "admin")]
             parent: std::os::unix::process::parent_id(),
             predecessor: Mutex::new(predecessor),
@@ -84,6 +89,13 @@ impl Restart {
 
     pub(crate) fn is_on(&self) -> bool {
         self.on.load(Ordering::Acquire)
+    }
+
+    /// Whether the process before this one has ended: its kernel knows that before our reactor tells of it.
+    fn is_predecessor_gone(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let peeked = self.predecessors_end.as_ref().map(|channel| recv(channel, &mut [0_u8; 1][..], flags));
+        matches!(peeked, Some(Ok((0, _)) | Err(Errno::CONNRESET)))
     }
 
     /// The process that this one is to replace or has replaced.
@@ -133,7 +145,11 @@ impl Shared {
             return Err(Error::restart("this process is PID 1, and the new one would end with it"));
         }
         let mut inner = lock(&self.inner);
-        let commands = inner.handover.step(Event::Ask);
+        let mut commands = inner.handover.step(Event::Ask);
+        if commands == [Command::Refuse(Refusal::PredecessorDrains)] && self.restart.is_predecessor_gone() {
+            commands = inner.handover.step(Event::PredecessorGone);
+            commands.extend(inner.handover.step(Event::Ask));
+        }
         if let [Command::Refuse(refusal)] = commands[..] {
             return Err(Error::restart(refusal.to_string()));
         }

@@ -386,7 +386,7 @@ fn ho_6_a_listener_that_a_manager_keeps_is_open_after_the_end() {
         let start = Start::target().set("RESTART", 1).set("GRACE", 8).set("PORT", address.port());
         let mut server = start.inherits("http", &socket).start();
         for _ in 0..restarts {
-            server.hang_up();
+            server.signal(Signal::HUP);
             let (exit, next) = server.replaced();
             exit.assert_code(0);
             server = next;

@@ -24,9 +24,6 @@ use super::{PATIENCE, fetch, sockets, tls, wait_until};
 /// The connection and the request with which `Start::start` sees that a process serves.
 pub(crate) const PROBE: u64 = 1;
 
-/// What comes sooner after a SIGHUP is the same wish (SIG-3).
-const BEYOND_DEBOUNCE: Duration = Duration::from_millis(300);
-
 /// How a process is to be started.
 pub(crate) struct Start {
     program: PathBuf,
@@ -354,21 +351,6 @@ impl Process {
         self.reaped = true;
         let (_, status) = waitpid(Some(self.started_pid), WaitOptions::empty()).ok()??;
         Some(ExitStatus::from_raw(status.as_raw()))
-    }
-
-    /// Has it restart. It hears of the end of the process before it a moment after the test does, and refuses until then.
-    #[track_caller]
-    pub(crate) fn hang_up(&self) {
-        loop {
-            let before = self.stderr.so_far().len();
-            self.signal(Signal::HUP);
-            let says = |text: &str, words: &str| text[before..].contains(words);
-            let text = self.stderr.wait_until(|text| says(text, "has taken over") || says(text, "still drains"));
-            if says(&text, "has taken over") {
-                return;
-            }
-            thread::sleep(BEYOND_DEBOUNCE);
-        }
     }
 
     /// Waits for its end in a restart: how it ended, with what both had said by then, and the process that took over.
