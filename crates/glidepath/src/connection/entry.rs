@@ -515,7 +515,7 @@ impl Entry {
     /// So much of an answer's body has come from the app.
     #[inline]
     pub(super) fn sent(&self, key: Key, bytes: usize) {
-        /// To copy that many takes about as long as what hyper does for a second part of a writev(2) (docs/performance.md).
+        /// What hyper's buffer holds at first: a smaller body is copied behind its head without another allocation.
         const LARGE: usize = 8 * 1024;
         if bytes >= LARGE {
             self.large.store(true, Relaxed);
