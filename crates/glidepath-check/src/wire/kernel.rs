@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 
-use rustix::net::{AddressFamily, SocketType, netlink, socket};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netlink, socket_with};
 
 const LISTENING: u8 = 10;
 
@@ -40,7 +40,8 @@ fn server_side(client: &TcpStream) -> Option<Option<Known>> {
 }
 
 fn look_up(local: SocketAddr, peer: SocketAddr) -> Option<Option<Known>> {
-    let kernel = socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::SOCK_DIAG)).ok()?;
+    let protocol = Some(netlink::SOCK_DIAG);
+    let kernel = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol).ok()?;
     let mut kernel = File::from(kernel);
     kernel.write_all(&question(local, peer)?).ok()?;
     let mut answer = [0; 1024];

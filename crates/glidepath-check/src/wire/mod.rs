@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SocketType, recv};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socket_with};
 
 use crate::clock::{ms, now, pause, wait_until};
 use crate::model::EventKind;
@@ -263,7 +263,8 @@ fn connect(address: SocketAddr, window: Option<usize>) -> io::Result<TcpStream> 
     let stream = match window {
         None => TcpStream::connect_timeout(&address, Duration::from_secs(3))?,
         Some(size) => {
-            let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+            // No server that is started meanwhile is to hold it open.
+            let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
             rustix::net::sockopt::set_socket_recv_buffer_size(&socket, size)?;
             rustix::net::connect(&socket, &address)?;
             TcpStream::from(socket)

@@ -6,9 +6,10 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 
 use rustix::net::sockopt::set_socket_reuseaddr;
-use rustix::net::{AddressFamily, SocketType, bind, getsockname, netlink, socket};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, netlink, socket_with};
 
 use super::wait_until;
 
@@ -45,7 +46,8 @@ fn server_side(client: &TcpStream) -> Option<Socket> {
 }
 
 fn look_up(local: SocketAddr, peer: SocketAddr) -> Option<Socket> {
-    let kernel = socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::SOCK_DIAG))
+    let (family, protocol) = (AddressFamily::NETLINK, netlink::SOCK_DIAG);
+    let kernel = socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, Some(protocol))
         .expect("the kernel tells of its sockets");
     let mut kernel = File::from(kernel);
     kernel.write_all(&question(local, peer)).expect("the kernel takes a question");
@@ -91,12 +93,17 @@ fn read(answer: &[u8]) -> Option<Socket> {
 /// An address that nobody else is given as long as this process runs, and that one server may listen on: a socket of ours
 /// keeps it, which had it alone and lets go only of those who set `SO_REUSEADDR`.
 pub(crate) fn free_address() -> SocketAddr {
-    let keeps = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    let keeps = stream_socket();
     bind(&keeps, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     set_socket_reuseaddr(&keeps, true).expect("a socket can share its address");
     let address = getsockname(&keeps).expect("it is bound");
     std::mem::forget(keeps);
     address.try_into().expect("an address of IPv4")
+}
+
+/// Not for the processes that tests start.
+fn stream_socket() -> OwnedFd {
+    socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a socket")
 }
 
 #[test]
@@ -126,7 +133,7 @@ fn the_kernel_tells_of_a_connections_other_side() {
 fn a_free_address_is_given_once_and_one_server_may_listen_there() {
     let address = free_address();
     assert_ne!(address, free_address());
-    let other = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    let other = stream_socket();
     assert!(bind(&other, &address).is_err(), "another that wants it alone");
     for _ in 0..2 {
         let server = TcpListener::bind(address).expect("a server may, and the next one");
