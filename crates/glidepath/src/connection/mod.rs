@@ -616,15 +616,15 @@ impl<A: App> Drop for Connection<A> {
     }
 }
 
+/// Empty lines before a request line are none (RFC 9112, section 2.2).
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
+}
+
 #[cfg(test)]
 mod tests {
     #[cfg(all(unix, not(shuttle)))]
     mod gathering;
     #[cfg(shuttle)]
     mod interleavings;
-}
-
-/// Empty lines before a request line are none (RFC 9112, section 2.2).
-fn is_blank(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
