@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
+#[cfg(target_os = "linux")]
+use tokio::task::coop::poll_proceed;
 
 use crate::os::TcpInfo;
 
@@ -142,12 +144,41 @@ pub(crate) struct Way {
 }
 
 impl AsyncRead for Socket {
+    #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         each!(self.get_mut(), socket => Pin::new(socket).poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Socket {
+    #[cfg(target_os = "linux")]
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &*self.get_mut();
+        loop {
+            let budget = ready!(poll_proceed(cx));
+            let mut part = None;
+            let sent = each!(this, socket => socket.try_io(Interest::WRITABLE, || {
+                let sent = rustix::net::send(socket, buf, rustix::net::SendFlags::NOSIGNAL)?;
+                if 0 < sent && sent < buf.len() {
+                    part = Some(sent);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(sent)
+            }));
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && part.is_none() => {}
+                sent => {
+                    budget.made_progress();
+                    return Poll::Ready(part.map_or(sent, Ok));
+                }
+            }
+            drop(budget);
+            ready!(each!(this, socket => socket.poll_write_ready(cx)))?;
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         each!(self.get_mut(), socket => Pin::new(socket).poll_write(cx, buf))
     }

@@ -12,27 +12,30 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::entry::{Entry, Key};
+use super::entry::Entry;
+use super::requests::Key;
 
 /// The body of a request, streamed.
 ///
 /// Reading it is what [`http_body::Body`] offers; axum's extractors and `http-body-util` do the rest.
 pub struct Body {
     inner: Incoming,
-    /// To be told at the end; `None` where there is nothing to read, or it was told.
+    /// Told of what comes and of the end; `None` where there is nothing to read, or the end was told.
     entry: Option<Arc<Entry>>,
     key: Key,
+    http1: bool,
 }
 
 impl Body {
     #[inline]
-    pub(super) fn new(inner: Incoming, entry: &Arc<Entry>, key: Key) -> Self {
-        let unread = !http_body::Body::is_end_stream(&inner);
-        Self { inner, entry: unread.then(|| Arc::clone(entry)), key }
+    pub(super) fn new(inner: Incoming, entry: &Arc<Entry>, key: Key, http1: bool) -> Self {
+        // On HTTP/2 hyper takes a lock to tell, and the end of a body is of no interest: no other request follows in it.
+        let unread = !http1 || !http_body::Body::is_end_stream(&inner);
+        Self { inner, entry: unread.then(|| Arc::clone(entry)), key, http1 }
     }
 
     fn tell_end(&mut self) {
-        if let Some(entry) = self.entry.take() {
+        if let Some(entry) = self.entry.take_if(|_| self.http1) {
             entry.body_ended();
         }
     }
@@ -68,7 +71,7 @@ impl http_body::Body for Body {
 impl Drop for Body {
     fn drop(&mut self) {
         // A body of known length is at its end with its last byte; nobody has to ask once more.
-        if self.entry.is_some() && http_body::Body::is_end_stream(&self.inner) {
+        if self.http1 && self.entry.is_some() && http_body::Body::is_end_stream(&self.inner) {
             self.tell_end();
         }
     }

@@ -5,19 +5,17 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use http::Method;
-use http::uri::PathAndQuery;
-use slab::Slab;
 use tracing::Span;
 
 use super::registry::{Ended, Registry, Stage};
+use super::requests::{Key, Request, Requests};
 use super::upgraded::{Upgrade, Wire};
 use crate::os::coarse_millis;
 use crate::plan::Plan;
 use crate::report::{self, Kind, Running};
 use crate::stream::Stream;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// Where a connection is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +63,19 @@ impl State {
 
     #[inline]
     fn from_u8(byte: u8) -> Self {
-        Self::ALL[usize::from(byte)].0
+        // In the order of the variants, so that nothing is looked up.
+        match byte {
+            0 => Self::Handshake,
+            1 => Self::Fresh,
+            2 => Self::Head,
+            3 => Self::Flight,
+            4 => Self::Flushing,
+            5 => Self::Idle,
+            6 => Self::Rest,
+            7 => Self::Http2,
+            8 => Self::Upgraded,
+            _ => Self::Closing,
+        }
     }
 }
 
@@ -116,7 +126,7 @@ pub(crate) struct Entry {
     since: AtomicU64,
     /// When it was accepted.
     born: u64,
-    /// When the last request began.
+    /// When the last request began; on HTTP/2 when bytes came last.
     asked: AtomicU64,
     /// The last request's body was not read to its end: what comes next on the socket may still be of it.
     body_open: AtomicBool,
@@ -126,6 +136,10 @@ pub(crate) struct Entry {
     /// comes by here.
     received: AtomicU64,
     sent: AtomicU64,
+    /// All answers were handed to the kernel while serving, and nobody has counted them: see [`Entry::lock_counted`].
+    uncounted: AtomicBool,
+    /// An answer may switch protocols.
+    may_upgrade: AtomicBool,
     /// It has sent an answer with a large piece.
     large: AtomicBool,
     /// See [`Entry::stay_untold`]. Changes with the registry's `entries` locked, which counts it.
@@ -137,19 +151,19 @@ pub(crate) struct Entry {
 struct Inner {
     /// The connection's task.
     task: Option<Waker>,
-    requests: Slab<Request>,
+    requests: Requests,
     /// The socket, given back when the last user of the connection has dropped it. Boxed, because it is here for a moment only.
     returned: Option<Box<Stream>>,
     /// Boxed, because most connections never are.
     upgrade: Option<Box<Upgrading>>,
     count: report::Requests,
-    /// Not in the requests, which are moved. Boxed, because most connections have none.
+    /// Not in the requests, which are many. Boxed, because most connections have none.
     spans: Option<Box<Spans>>,
 }
 
 /// The spans of requests, by their `nth`.
 #[derive(Debug, Default)]
-struct Spans(Vec<(u64, Arc<Span>)>);
+struct Spans(Vec<(u32, Arc<Span>)>);
 
 /// A connection that is upgraded, or about to be.
 #[derive(Debug)]
@@ -160,55 +174,6 @@ struct Upgrading {
     by: Option<String>,
     /// The socket.
     wire: Option<Wire>,
-}
-
-/// A request with the app.
-#[derive(Debug)]
-struct Request {
-    method: Method,
-    /// All that is kept of the URI: each part of it costs as much again.
-    path: Option<PathAndQuery>,
-    since: u64,
-    /// The app has taken its stream over (HTTP/2).
-    upgraded: bool,
-    /// Wakes whoever polls it, where that is not the connection's task (HTTP/2).
-    waker: Option<Waker>,
-    /// Which of the connection's requests it is.
-    nth: u64,
-    /// Bytes of its body, on HTTP/2.
-    received: u64,
-    /// Of its answer's, given to hyper.
-    sent: u64,
-}
-
-/// One request of a connection. Bodies may outlive theirs, and places are used again.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Key {
-    place: usize,
-    nth: u64,
-}
-
-impl Request {
-    /// Without the query, which may hold secrets.
-    fn name(&self) -> String {
-        format!("{} {}", self.method, self.path.as_ref().map_or("", PathAndQuery::path))
-    }
-
-    fn running(&self, now: u64, entry: &Entry) -> Running {
-        let kind = if self.upgraded { Kind::Upgraded } else { Kind::Request };
-        let bytes = if entry.state() == State::Http2 {
-            (self.received, self.sent)
-        } else {
-            (entry.received.load(Relaxed), entry.sent.load(Relaxed))
-        };
-        let bytes = Some(bytes).filter(|_| !self.upgraded);
-        Running {
-            peer: entry.peer.map(|peer| peer.to_string()),
-            received: bytes.map(|(received, _)| received),
-            sent: bytes.map(|(_, sent)| sent),
-            ..Running::new(kind, self.name(), Duration::from_millis(now.saturating_sub(self.since)))
-        }
-    }
 }
 
 // ===== impl Entry =====
@@ -230,6 +195,8 @@ impl Entry {
             ends_with_fin: AtomicBool::new(false),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            uncounted: AtomicBool::new(false),
+            may_upgrade: AtomicBool::new(false),
             large: AtomicBool::new(false),
             untold: AtomicBool::new(false),
             inner: Mutex::default(),
@@ -315,29 +282,49 @@ impl Entry {
         if self.is_untold() {
             self.registry.count_untold(self, false);
         }
-        if matches!(self.state(), State::Fresh | State::Idle | State::Rest) {
-            self.set_state(State::Head);
+        match self.state() {
+            State::Fresh | State::Idle | State::Rest => self.set_state(State::Head),
+            // A request began when it came.
+            State::Http2 => self.asked.store(coarse_millis(), Relaxed),
+            _ => {}
         }
     }
 
     /// All that was written is with the kernel. If that was the end of a response that switches protocols, gives to which.
     #[inline]
     pub(crate) fn flushed(&self) -> Option<Upgrade> {
-        if self.state() == State::Flushing { self.count_answered() } else { None }
-    }
-
-    fn count_answered(&self) -> Option<Upgrade> {
-        let late = self.stage() >= Stage::TurnAway;
-        let mut inner = lock(&self.inner);
-        // On HTTP/1 a request begins when the app is done with the one before: here it is done with all.
-        let answered = inner.requests.len() as u64;
-        inner.requests.clear();
-        inner.count.answered += answered;
-        inner.count.answered_late += if late { answered } else { 0 };
-        let upgrade = inner.upgrade.as_mut().and_then(|upgrade| upgrade.to.take());
-        drop(inner);
+        if self.state() != State::Flushing {
+            return None;
+        }
+        let upgrade = if self.stage() >= Stage::TurnAway || self.may_upgrade.load(Relaxed) {
+            self.count_answered()
+        } else {
+            // Whoever asks next counts it: the next request takes the lock anyway.
+            self.uncounted.store(true, Relaxed);
+            None
+        };
         self.set_state(State::Idle);
         upgrade
+    }
+
+    #[cold]
+    fn count_answered(&self) -> Option<Upgrade> {
+        let mut inner = self.lock_counted();
+        // On HTTP/1 a request begins when the app is done with the one before: here it is done with all.
+        let answered = inner.answer_all();
+        inner.count.answered_late += if self.stage() >= Stage::TurnAway { answered } else { 0 };
+        inner.upgrade.as_mut().and_then(|upgrade| upgrade.to.take())
+    }
+
+    /// With all answers counted that were handed to the kernel.
+    #[inline]
+    fn lock_counted(&self) -> MutexGuard<'_, Inner> {
+        let mut inner = lock(&self.inner);
+        if self.uncounted.load(Relaxed) {
+            self.uncounted.store(false, Relaxed);
+            inner.answer_all();
+        }
+        inner
     }
 
     /// Gives the HTTP state back. It has been quiet since it was idle.
@@ -411,7 +398,7 @@ impl Entry {
         let wakers: Vec<_> = {
             let inner = lock(&self.inner);
             let mut wakers: Vec<_> = inner.task.iter().cloned().collect();
-            wakers.extend(inner.requests.iter().filter_map(|(_, request)| request.waker.clone()));
+            wakers.extend(inner.requests.iter().filter_map(|request| request.waker.clone()));
             wakers
         };
         wakers.into_iter().for_each(Waker::wake);
@@ -419,14 +406,15 @@ impl Entry {
 
     /// The answer that is on its way out switches protocols.
     pub(crate) fn upgrade(&self, key: Key, upgrade: Upgrade) {
-        let mut inner = lock(&self.inner);
-        let by = inner.request(key).map(|request| request.name());
+        self.may_upgrade.store(true, Relaxed);
+        let mut inner = self.lock_counted();
+        let by = inner.requests.get_mut(key).map(|request| request.name());
         inner.upgrade = Some(Box::new(Upgrading { to: Some(upgrade), by, wire: None }));
     }
 
     /// The app takes the stream of a request over.
     pub(super) fn take_over(&self, key: Key) {
-        if let Some(request) = lock(&self.inner).request(key) {
+        if let Some(request) = lock(&self.inner).requests.get_mut(key) {
             request.upgraded = true;
         }
     }
@@ -452,23 +440,21 @@ impl Entry {
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        lock(&self.inner).requests.len()
+        self.lock_counted().requests.open()
     }
 
     /// Gives back the memory that only busy connections need.
     pub(crate) fn slim(&self) {
-        let mut inner = lock(&self.inner);
-        if inner.requests.is_empty() {
-            inner.requests = Slab::new();
-        }
+        self.lock_counted().requests.slim();
     }
 
     /// A request goes to the app.
     #[inline]
     pub(crate) fn begin<B: http_body::Body>(&self, request: &http::Request<B>) -> Key {
         let since = match self.state() {
-            // Counted from its first byte, and the clock is read once a request less.
+            // Counted from its first byte, and the clock is not read once more.
             State::Head => self.since(),
+            State::Http2 => self.asked(),
             _ => coarse_millis(),
         };
         if self.state() == State::Http2 {
@@ -482,12 +468,10 @@ impl Entry {
             self.sent.store(0, Relaxed);
         }
         self.asked.store(since, Relaxed);
-        let (method, path) = (request.method().clone(), request.uri().path_and_query().cloned());
-        let mut inner = lock(&self.inner);
-        let nth = inner.count.started;
+        let mut inner = self.lock_counted();
+        let nth = inner.count.started as u32;
         inner.count.started += 1;
-        let request = Request { method, path, since, upgraded: false, waker: None, nth, received: 0, sent: 0 };
-        Key { place: inner.requests.insert(request), nth }
+        inner.requests.begin(request.method(), request.uri(), since, nth)
     }
 
     pub(super) fn set_span(&self, key: Key, span: Arc<Span>) {
@@ -512,16 +496,19 @@ impl Entry {
         self.count_bytes(key, bytes as u64, &self.received, |request| &mut request.received);
     }
 
-    /// So much of an answer's body has come from the app.
+    /// So much of an answer's body has come from the app. `is_all` says whether that was the end of it.
     #[inline]
-    pub(super) fn sent(&self, key: Key, bytes: usize) {
+    pub(super) fn sent(&self, key: Key, bytes: usize, is_all: impl FnOnce() -> bool) {
         /// What hyper's buffer holds at first: a smaller body is copied behind its head without another allocation.
         const LARGE: usize = 8 * 1024;
         if bytes >= LARGE {
             self.large.store(true, Relaxed);
             self.registry.sends_large();
         }
-        self.count_bytes(key, bytes as u64, &self.sent, |request| &mut request.sent);
+        // On HTTP/2 the request ends with the last piece, and a lock for it would be taken for nobody to see.
+        if self.state() != State::Http2 || !is_all() {
+            self.count_bytes(key, bytes as u64, &self.sent, |request| &mut request.sent);
+        }
     }
 
     #[inline]
@@ -529,7 +516,7 @@ impl Entry {
         if self.state() != State::Http2 {
             // One body at a time moves each way, so nobody else writes here.
             http1.store(http1.load(Relaxed) + bytes, Relaxed);
-        } else if let Some(request) = lock(&self.inner).request(key) {
+        } else if let Some(request) = lock(&self.inner).requests.get_mut(key) {
             *http2(request) += bytes;
         }
     }
@@ -547,7 +534,7 @@ impl Entry {
 
     /// Whoever polls the request, so that it hears of the deadline.
     pub(crate) fn wait(&self, key: Key, waker: &Waker) {
-        if let Some(request) = lock(&self.inner).request(key) {
+        if let Some(request) = lock(&self.inner).requests.get_mut(key) {
             request.waker = Some(waker.clone());
         }
     }
@@ -570,15 +557,21 @@ impl Entry {
 
     fn count_end(&self, key: Key, outcome: RequestEnd) {
         // Invariant 4: `ended` is not taken under `inner`.
-        let cut = lock(&self.inner).end(key, outcome, self.stage());
+        let (cut, is_last) = {
+            let mut inner = lock(&self.inner);
+            let cut = inner.end(key, outcome, self.stage()).map(|request| self.name(request, coarse_millis()));
+            (cut, inner.requests.open() == 0)
+        };
         if let Some(cut) = cut {
-            self.registry.name_cut(cut.running(coarse_millis(), self));
+            self.registry.name_cut(cut);
         }
         if self.state() != State::Http2 {
             self.state.store(State::Flushing as u8, Relaxed);
             return;
         }
-        self.since.store(coarse_millis(), Relaxed);
+        if is_last {
+            self.since.store(coarse_millis(), Relaxed);
+        }
         if self.stage() >= Stage::Drain {
             self.wake();
         }
@@ -587,13 +580,19 @@ impl Entry {
     /// Its state, its counts so far, and how many requests are in flight.
     #[cfg(feature = "metrics")]
     pub(super) fn tally(&self) -> (State, report::Requests, usize) {
-        let inner = lock(&self.inner);
-        (self.state(), inner.count, inner.requests.len())
+        let inner = self.lock_counted();
+        (self.state(), inner.count, inner.requests.open())
+    }
+
+    /// A request of its own.
+    fn name(&self, request: &Request, now: u64) -> Running {
+        let http1 = (self.received.load(Relaxed), self.sent.load(Relaxed));
+        request.running(now, self.peer, if self.state() == State::Http2 { request.bytes() } else { http1 })
     }
 
     pub(super) fn running(&self, now: u64) -> Vec<Running> {
-        let inner = lock(&self.inner);
-        let mut running: Vec<_> = inner.requests.iter().map(|(_, request)| request.running(now, self)).collect();
+        let inner = self.lock_counted();
+        let mut running: Vec<_> = inner.requests.iter().map(|request| self.name(request, now)).collect();
         running.extend(inner.upgraded(now, self.since(), self.peer));
         running
     }
@@ -616,11 +615,11 @@ impl Entry {
     /// The last words: what the entry adds to the account, and what was cut with it.
     pub(super) fn close(&self, end: End, ended: &mut Ended) {
         let now = coarse_millis();
-        let mut inner = lock(&self.inner);
-        let left = inner.requests.len() as u64;
+        let mut inner = self.lock_counted();
+        let left = inner.requests.open() as u64;
         if end == End::Cut {
             inner.count.cut += left;
-            ended.cut.extend(inner.requests.iter().map(|(_, request)| request.running(now, self)));
+            ended.cut.extend(inner.requests.iter().map(|request| self.name(request, now)));
             ended.cut.extend(inner.upgraded(now, self.since(), self.peer));
         } else {
             inner.count.abandoned += left;
@@ -653,13 +652,18 @@ impl Entry {
 }
 
 impl Inner {
-    fn request(&mut self, key: Key) -> Option<&mut Request> {
-        self.requests.get_mut(key.place).filter(|request| request.nth == key.nth)
+    /// The app's answers are with the kernel.
+    #[inline]
+    fn answer_all(&mut self) -> u64 {
+        let answered = self.requests.open() as u64;
+        self.requests.clear();
+        self.count.answered += answered;
+        answered
     }
 
     fn upgraded(&self, now: u64, since: u64, peer: Option<SocketAddr>) -> Option<Running> {
         // Until its answer is with the kernel, it is the request that asked.
-        if !self.requests.is_empty() {
+        if self.requests.open() > 0 {
             return None;
         }
         let name = self.upgrade.as_ref()?.by.clone()?;
@@ -668,9 +672,8 @@ impl Inner {
     }
 
     /// Gives the request if it was cut.
-    fn end(&mut self, key: Key, outcome: RequestEnd, stage: Stage) -> Option<Request> {
-        self.request(key)?;
-        let request = self.requests.try_remove(key.place)?;
+    fn end(&mut self, key: Key, outcome: RequestEnd, stage: Stage) -> Option<&Request> {
+        let request = self.requests.end(key)?;
         match outcome {
             RequestEnd::Answered => {
                 self.count.answered += 1;

@@ -25,6 +25,7 @@ mod io;
 mod linger;
 mod peer;
 mod registry;
+mod requests;
 pub(crate) mod service;
 mod span;
 pub(crate) mod traceparent;
@@ -240,6 +241,7 @@ impl<A: App> Connection<A> {
 
     fn start_http2(&mut self, stream: Stream, first: Bytes, app: A) {
         self.entry.set_state(State::Http2);
+        self.entry.heard();
         let io = TokioIo::new(Io::new(stream, first, Arc::clone(&self.entry)));
         let service = Tracked::new(app, Arc::clone(&self.entry));
         let head_size = u32::try_from(self.entry.head_size()).unwrap_or(u32::MAX);

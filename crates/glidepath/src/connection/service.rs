@@ -15,10 +15,11 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::body::Body;
-use super::entry::{Entry, Key, RequestEnd};
+use super::entry::{Entry, RequestEnd};
 use super::events;
 use super::peer::PeerAddr;
 use super::registry::Stage;
+use super::requests::Key;
 use super::span;
 use super::tunnel::Tunnel;
 use super::upgraded::Upgrade;
@@ -99,14 +100,21 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
         // A guard, and no closure around the rest: a request is large, and so is not moved once more.
         let _entered = span::Entered::while_in(spanned.then_some((&*self.entry, key)));
         let http1 = request.version() != Version::HTTP_2;
+        let guard = Guard::new(&self.entry, key, spanned);
         TrackedCall {
             http1,
             bodiless: request.method() == Method::HEAD,
             connect: request.method() == Method::CONNECT,
             tunnel,
-            grpc: !http1 && is_of(request.headers(), b"application/grpc"),
-            guard: Some(Guard::new(&self.entry, key, spanned)),
-            call: Call::new(self.app.clone(), request.map(|body| Body::new(body, &self.entry, key)), http1),
+            // gRPC's requests are all POST; others need not be searched for what they carry.
+            grpc: !http1 && request.method() == Method::POST && is_of(request.headers(), b"application/grpc"),
+            // An app that is ready is called at once: a request is large, and so is not moved once more. Not where another
+            // task polls (HTTP/2): what the app does there is not to hold up the connection.
+            call: match http1 {
+                true => Call::at_once(self.app.clone(), request, &guard),
+                false => Call::Waiting { app: self.app.clone(), request: Some(request) },
+            },
+            guard: Some(guard),
         }
     }
 }
@@ -124,6 +132,12 @@ pub(super) struct Guard {
 impl Guard {
     pub(super) fn new(entry: &Arc<Entry>, key: Key, spanned: bool) -> Self {
         Self { entry: Arc::clone(entry), key, waits: false, end: RequestEnd::Abandoned, spanned }
+    }
+
+    /// The request as the app gets it.
+    #[inline]
+    fn follow(&self, request: Request<Incoming>, http1: bool) -> Request<Body> {
+        request.map(|body| Body::new(body, &self.entry, self.key, http1))
     }
 
     /// Makes sure that the deadline wakes whoever polls this. Gives the stage as it is after that: one that came before
@@ -172,19 +186,19 @@ pin_project! {
 pin_project! {
     #[project = CallProj]
     enum Call<A: App> {
-        Waiting { app: A, request: Option<Request<Body>> },
+        Waiting { app: A, request: Option<Request<Incoming>> },
         Called { #[pin] future: A::Future },
         Failed { why: Option<Failure> },
     }
 }
 
 impl<A: App> Call<A> {
-    /// An app that is ready is called `at_once`: a request is large, and so is not moved once more. Not where another task
-    /// polls (HTTP/2): what the app does there is not to hold up the connection.
-    fn new(mut app: A, request: Request<Body>, at_once: bool) -> Self {
+    /// Called now, if it is ready.
+    #[inline]
+    fn at_once(mut app: A, request: Request<Incoming>, guard: &Guard) -> Self {
         let mut nobody = Context::from_waker(Waker::noop());
-        match catch_unwind(AssertUnwindSafe(|| if at_once { app.poll_ready(&mut nobody) } else { Poll::Pending })) {
-            Ok(Poll::Ready(Ok(()))) => match catch_unwind(AssertUnwindSafe(|| app.call(request))) {
+        match catch_unwind(AssertUnwindSafe(|| app.poll_ready(&mut nobody))) {
+            Ok(Poll::Ready(Ok(()))) => match catch_unwind(AssertUnwindSafe(|| app.call(guard.follow(request, true)))) {
                 Ok(future) => Self::Called { future },
                 Err(_panic) => Self::Failed { why: Some(Failure::Panic) },
             },
@@ -195,22 +209,32 @@ impl<A: App> Call<A> {
         }
     }
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<A::Body>, Failure>> {
-        match catch_unwind(AssertUnwindSafe(|| self.poll_app(cx))) {
+    fn poll(
+        self: Pin<&mut Self>,
+        guard: &Guard,
+        http1: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<A::Body>, Failure>> {
+        match catch_unwind(AssertUnwindSafe(|| self.poll_app(guard, http1, cx))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(answer)) => Poll::Ready(answer),
             Err(_panic) => Poll::Ready(Err(Failure::Panic)),
         }
     }
 
-    fn poll_app(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<A::Body>, Failure>> {
+    fn poll_app(
+        mut self: Pin<&mut Self>,
+        guard: &Guard,
+        http1: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<A::Body>, Failure>> {
         loop {
             let future = match self.as_mut().project() {
                 CallProj::Called { future } => return future.poll(cx).map_err(Failure::app),
                 CallProj::Waiting { app, request } => {
                     ready!(app.poll_ready(cx)).map_err(Failure::app)?;
                     match request.take() {
-                        Some(request) => app.call(request),
+                        Some(request) => app.call(guard.follow(request, http1)),
                         // It panicked when it was called.
                         None => return Poll::Ready(Err(Failure::Panic)),
                     }
@@ -257,7 +281,7 @@ impl<A: App> TrackedCall<A> {
     fn poll_app(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<TrackedBody<A::Body>>, BoxError>> {
         let mut this = self.project();
         let Some(guard) = this.guard.as_mut() else { return Poll::Pending };
-        let mut response = match this.call.as_mut().poll(cx) {
+        let mut response = match this.call.as_mut().poll(guard, *this.http1, cx) {
             Poll::Ready(Ok(response)) => response.map(Some),
             Poll::Ready(Err(Failure::App(error))) => {
                 tracing::error!(target: "glidepath::request", %error, "the app failed; answering 500");
@@ -385,8 +409,11 @@ impl<B: http_body::Body> TrackedBody<B> {
         Self { inner, guard, bodiless, events_end, events: events::Follower::default(), grpc }
     }
 
-    fn stage(&self) -> Stage {
-        self.guard.as_ref().map_or(Stage::Serve, |guard| guard.entry.stage())
+    /// The stage, where it matters to what the body is: only events are ended before the deadline.
+    #[inline]
+    fn stage_of_events(&self) -> Stage {
+        let guard = self.guard.as_ref().filter(|_| self.events_end.is_some());
+        guard.map_or(Stage::Serve, |guard| guard.entry.stage())
     }
 }
 
@@ -417,9 +444,9 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> TrackedBody<B> {
 
     #[inline]
     fn poll_inner(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
-        let stage = self.stage();
+        let stage = self.stage_of_events();
         let mut this = self.project();
-        let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        let Some(mut inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
         if this.events.is_between() && this.events_end.is_some_and(|end| stage >= end) {
             // A proper end of body: the client asks again, whoever is there next.
             if let Some(guard) = this.guard {
@@ -429,11 +456,11 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> TrackedBody<B> {
             this.inner.set(None);
             return Poll::Ready(None);
         }
-        match inner.poll_frame(cx) {
+        match inner.as_mut().poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     if let Some(guard) = this.guard {
-                        guard.entry.sent(guard.key, data.remaining());
+                        guard.entry.sent(guard.key, data.remaining(), || inner.is_end_stream());
                     }
                     if this.events_end.is_some() {
                         follow(this.events, data);
@@ -459,7 +486,7 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> TrackedBody<B> {
                     }
                     return Poll::Ready(Some(Err("cut at the end of the grace period".into())));
                 }
-                if now > stage {
+                if this.events_end.is_some() && now > stage {
                     // Events may have to end.
                     cx.waker().wake_by_ref();
                 }

@@ -9,7 +9,8 @@ use std::task::Poll;
 use http::{Method, Request, StatusCode, Version};
 use tracing::field::{Empty, display};
 
-use super::entry::{Entry, Key};
+use super::entry::Entry;
+use super::requests::Key;
 use super::traceparent;
 
 /// Whether somebody is interested.

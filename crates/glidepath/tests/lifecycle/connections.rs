@@ -5,7 +5,7 @@ use axum::extract::Request;
 use axum::extract::ws::{CloseFrame, Message, WebSocketUpgrade};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Router, routing::get};
+use axum::{Router, routing::any, routing::get};
 use futures_util::StreamExt;
 use glidepath::{Drain, Kind, Lifecycle, Outcome, Phase, Server};
 use hyper_util::rt::TokioIo;
@@ -41,7 +41,7 @@ async fn ask_http2(address: std::net::SocketAddr, content_type: &str) -> h2::cli
     let (client, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
     #[expect(clippy::disallowed_methods, reason = "the client's own end")]
     tokio::spawn(connection);
-    let request = axum::http::Request::get(format!("http://{address}/"));
+    let request = axum::http::Request::post(format!("http://{address}/"));
     let request = request.header(header::CONTENT_TYPE, content_type).body(()).unwrap();
     client.ready().await.unwrap().send_request(request, true).unwrap().0
 }
@@ -157,7 +157,7 @@ async fn sse_1_events_that_begin_to_wait_as_the_drain_begins_are_ended() {
         });
         ([(header::CONTENT_TYPE, "text/event-stream")], axum::body::Body::from_stream(events))
     };
-    let app = Router::new().route("/", get(async move || events().into_response()));
+    let app = Router::new().route("/", any(async move || events().into_response()));
     let (serving, address) = serve(&lifecycle, app, |server| server.grace(secs(6))).await;
     let mut body = ask_http2(address, "text/plain").await.await.unwrap().into_body();
     let ended = async {
@@ -342,7 +342,7 @@ pub(crate) async fn ws_2_the_close_is_put_behind_a_frame_that_is_half_written() 
 async fn h2_6_a_grpc_call_that_the_deadline_cuts_is_unavailable() {
     for (kind, status, grpc_status) in [("application/grpc+proto", 200, Some("14")), ("text/plain", 503, None)] {
         let lifecycle = Lifecycle::without_signals();
-        let app = Router::new().route("/", get(std::future::pending::<&str>));
+        let app = Router::new().route("/", any(std::future::pending::<&str>));
         let (serving, address) = serve(&lifecycle, app, |server| server.grace(ms(300))).await;
         let answer = ask_http2(address, kind).await;
         while lifecycle.handle().snapshot().running.is_empty() {

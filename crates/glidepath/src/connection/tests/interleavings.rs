@@ -233,6 +233,32 @@ fn the_account_adds_up_at_every_instant() {
 }
 
 #[test]
+fn an_answer_that_is_handed_to_the_kernel_as_somebody_looks_is_counted_once() {
+    explore(|| {
+        let (registry, _) = registry();
+        let entry = registry.enter(None);
+        let serving = thread::spawn(move || {
+            for _ in 0..2 {
+                entry.heard();
+                Guard::new(&entry, entry.begin(&http::Request::new(String::new())), false).answered();
+                assert!(entry.flushed().is_none());
+            }
+            assert_eq!(entry.in_flight(), 0);
+            drop(Guard::new(&entry, entry.begin(&http::Request::new(String::new())), false));
+            entry.leave(End::Failed);
+        });
+        assert!(registry.list().len() <= 1, "one at a time is in flight");
+        registry.set_stage(Stage::TurnAway);
+        assert!(registry.list().len() <= 1);
+        serving.join().unwrap();
+        let (connections, requests, _) = registry.account();
+        assert_eq!((connections.accepted, connections.failed), (1, 1), "{connections:?}");
+        assert_eq!((requests.started, requests.answered, requests.abandoned), (3, 2, 1), "{requests:?}");
+        assert!(requests.answered_late <= 2, "{requests:?}");
+    });
+}
+
+#[test]
 fn who_leaves_as_all_are_abandoned_is_counted_once() {
     explore(|| {
         let (registry, _) = registry();
