@@ -28,6 +28,9 @@ mod handover;
 mod hooks;
 #[cfg(unix)]
 mod inherited;
+#[cfg(any(test, inside))]
+#[doc(hidden)]
+pub mod inside;
 mod last_resort;
 mod lifecycle;
 mod listener;

@@ -1,4 +1,5 @@
-//! What serving and ending cost, side by side: `bench/serving` measures, and this builds all that it needs.
+//! What serving and ending cost: `bench/serving` measures it side by side, `bench/inside` the parts by themselves. This builds
+//! all that they need.
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,7 +18,7 @@ const NEAREST: [&str; 4] = ["actix", "axum-serve", "axum-server", "hyper-util"];
 /// What to measure, and against whom.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// http1, http2, connections, rest, exit, last, build; all but build when none is named
+    /// http1, http2, connections, rest, exit, last, build, inside; all but the last two when none is named
     parts: Vec<String>,
     /// The peers to compare with, by name, with commas between them [default: the Rust servers nearest to ours]
     #[arg(long, value_delimiter = ',')]
@@ -36,8 +37,38 @@ pub(crate) struct Options {
     into: Option<PathBuf>,
 }
 
-/// Builds and measures; true when our server failed nowhere.
+/// Builds and measures; true when our server failed nowhere, and none of its parts grows faster than the connections.
 pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
+    let (inside, parts): (Vec<_>, Vec<_>) = options.parts.iter().partition(|part| *part == "inside");
+    let mut well = true;
+    if !inside.is_empty() {
+        well &= measure_inside(root, options)?;
+    }
+    if inside.is_empty() || !parts.is_empty() {
+        well &= measure_side_by_side(root, options, &parts)?;
+    }
+    Ok(well)
+}
+
+/// Into a folder of its own, because the cfg that shows the inside changes every crate.
+fn measure_inside(root: &Path, options: &Options) -> anyhow::Result<bool> {
+    ensure!(!options.kept, "what inside counts is not kept; it takes some seconds");
+    let target = root.join("target").join("inside");
+    let built = cargo()
+        .args(["build", "--release", "--package", "inside", "--target-dir"])
+        .arg(&target)
+        .env("RUSTFLAGS", "--cfg inside")
+        .current_dir(root)
+        .status()?;
+    ensure!(built.success(), "bench/inside can't be built");
+    let mut command = Command::new(target.join("release").join("inside"));
+    if let Some(file) = &options.into {
+        command.arg("--into").arg(file);
+    }
+    Ok(command.status().context("bench/inside does not start")?.success())
+}
+
+fn measure_side_by_side(root: &Path, options: &Options, parts: &[&String]) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     let kept = root.join("target").join("bench");
     fs::create_dir_all(&kept)?;
@@ -45,7 +76,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
     ensure!(built.success(), "bench/serving can't be built");
     let mut command = Command::new(root.join("target").join("release").join("serving"));
     forget_this_package(&mut command);
-    command.args(&options.parts).arg("--out").arg(&kept);
+    command.args(parts).arg("--out").arg(&kept);
     if let Some(file) = &options.into {
         command.arg("--into").arg(file);
     }
