@@ -32,6 +32,7 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::tasks::Tasks;
 
+mod gate;
 #[cfg(unix)]
 mod hand_on;
 #[cfg(not(unix))]
@@ -42,6 +43,7 @@ mod held_by;
 mod metrics;
 mod told;
 
+use gate::Gate;
 use hand_on::{HandOn, Restart};
 use held_by::{Lingers, Pulse};
 
@@ -414,6 +416,7 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
         sweep
     });
     let mut hand_on = HandOn::new(shared);
+    let gate = Gate::new();
     shared.dispatch(Event::Serve);
     loop {
         hand_on.perform(shared, &mut acceptors, &mut admin);
@@ -445,31 +448,34 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
                 Command::TurnAway | Command::Drain | Command::Answer | Command::Cut => {}
             }
         }
-        let looks_again_at = shared.looks_again_at();
+        let (accepts, looks_again_at) = (hand_on.accepts(), shared.looks_again_at());
         tokio::select! {
-            // Every connection that comes has all of this polled. Accepting is first, because it is never ready for long.
             biased;
-            sealed = Acceptor::any_sealed(&mut acceptors), if hand_on.accepts() => {
+            sealed = Acceptor::any_sealed(&mut acceptors), if accepts => {
                 shared.listeners.store(acceptors.len(), Ordering::Release);
                 if let Err(error) = sealed {
                     failed = Some(error);
                     shared.dispatch(Event::Fail);
                 }
             }
-            () = shared.changed.notified() => {}
-            () = until(looks_again_at), if looks_again_at.is_some() => {}
-            () = hand_on.event(shared) => {}
-            error = admin.serve(), if hand_on.accepts() => {
-                failed = Some(error);
-                shared.dispatch(Event::Fail);
-            }
-            () = ended(&mut hooks), if hooks.is_some() => hooks = None,
-            () = tick(&mut sweep), if sweep.is_some() => shared.sweep_due.store(true, Ordering::Relaxed),
-            () = log.due(), if shared.phase() >= Phase::LameDuck => {
-                if !shared.view.is_seen() {
-                    log.tell(&shared.snapshot());
+            // In a fixed order: a random one takes a random number for each turn.
+            () = gate.pass(async { tokio::select! {
+                biased;
+                () = shared.changed.notified() => {}
+                () = until(looks_again_at), if looks_again_at.is_some() => {}
+                () = hand_on.event(shared) => {}
+                error = admin.serve(), if accepts => {
+                    failed = Some(error);
+                    shared.dispatch(Event::Fail);
                 }
-            }
+                () = ended(&mut hooks), if hooks.is_some() => hooks = None,
+                () = tick(&mut sweep), if sweep.is_some() => shared.sweep_due.store(true, Ordering::Relaxed),
+                () = log.due(), if shared.phase() >= Phase::LameDuck => {
+                    if !shared.view.is_seen() {
+                        log.tell(&shared.snapshot());
+                    }
+                }
+            } }) => {}
         }
         if shared.sweep_due.swap(false, Ordering::Relaxed) {
             shared.registry.sweep();

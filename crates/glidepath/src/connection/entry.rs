@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing::Span;
 
 use super::registry::{Ended, Registry, Stage};
-use super::requests::{Key, Request, Requests};
+use super::requests::{Count, Key, Request, Requests};
 use super::upgraded::{Upgrade, Wire};
 use crate::os::coarse_millis;
 use crate::plan::Plan;
@@ -56,10 +56,6 @@ impl State {
         (Self::Upgraded, "upgraded"),
         (Self::Closing, "closing"),
     ];
-
-    pub(super) fn name(self) -> &'static str {
-        Self::ALL[self as usize].1
-    }
 
     #[inline]
     fn from_u8(byte: u8) -> Self {
@@ -116,7 +112,7 @@ pub(crate) enum Nudge {
 #[derive(Debug)]
 pub(crate) struct Entry {
     registry: Arc<Registry>,
-    key: usize,
+    key: u32,
     /// Unix sockets have none.
     peer: Option<SocketAddr>,
     accepted_late: bool,
@@ -156,7 +152,7 @@ struct Inner {
     returned: Option<Box<Stream>>,
     /// Boxed, because most connections never are.
     upgrade: Option<Box<Upgrading>>,
-    count: report::Requests,
+    count: Count,
     /// Not in the requests, which are many. Boxed, because most connections have none.
     spans: Option<Box<Spans>>,
 }
@@ -182,7 +178,7 @@ impl Entry {
     pub(super) fn new(registry: Arc<Registry>, key: usize, peer: Option<SocketAddr>) -> Self {
         let now = coarse_millis();
         Self {
-            key,
+            key: key as u32,
             peer,
             accepted_late: registry.stage() >= Stage::Drain,
             registry,
@@ -312,7 +308,9 @@ impl Entry {
         let mut inner = self.lock_counted();
         // On HTTP/1 a request begins when the app is done with the one before: here it is done with all.
         let answered = inner.answer_all();
-        inner.count.answered_late += if self.stage() >= Stage::TurnAway { answered } else { 0 };
+        if self.stage() >= Stage::TurnAway {
+            inner.count.answered_late += answered;
+        }
         inner.upgrade.as_mut().and_then(|upgrade| upgrade.to.take())
     }
 
@@ -395,13 +393,12 @@ impl Entry {
     }
 
     pub(super) fn wake_all(&self) {
-        let wakers: Vec<_> = {
+        let (task, wakers): (_, Vec<_>) = {
             let inner = lock(&self.inner);
-            let mut wakers: Vec<_> = inner.task.iter().cloned().collect();
-            wakers.extend(inner.requests.iter().filter_map(|request| request.waker.clone()));
-            wakers
+            // Most have no such request, and an empty list takes no memory.
+            (inner.task.clone(), inner.requests.iter().filter_map(|request| request.waker.clone()).collect())
         };
-        wakers.into_iter().for_each(Waker::wake);
+        task.into_iter().chain(wakers).for_each(Waker::wake);
     }
 
     /// The answer that is on its way out switches protocols.
@@ -440,7 +437,7 @@ impl Entry {
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        self.lock_counted().requests.open()
+        self.lock_counted().requests.open() as usize
     }
 
     /// Gives back the memory that only busy connections need.
@@ -581,7 +578,7 @@ impl Entry {
     #[cfg(feature = "metrics")]
     pub(super) fn tally(&self) -> (State, report::Requests, usize) {
         let inner = self.lock_counted();
-        (self.state(), inner.count, inner.requests.open())
+        (self.state(), inner.count.account(), inner.requests.open() as usize)
     }
 
     /// A request of its own.
@@ -604,28 +601,28 @@ impl Entry {
 
     /// A place among all connections, from 0 to 1: scattered, and the same for the whole life (Knuth's multiplicative hash).
     pub(crate) fn place(&self) -> f64 {
-        let scattered = (self.key as u32).wrapping_mul(2_654_435_769);
+        let scattered = self.key.wrapping_mul(2_654_435_769);
         f64::from(scattered) / f64::from(u32::MAX)
     }
 
     pub(super) fn key(&self) -> usize {
-        self.key
+        self.key as usize
     }
 
     /// The last words: what the entry adds to the account, and what was cut with it.
     pub(super) fn close(&self, end: End, ended: &mut Ended) {
         let now = coarse_millis();
         let mut inner = self.lock_counted();
-        let left = inner.requests.open() as u64;
+        let left = inner.requests.open();
         if end == End::Cut {
             inner.count.cut += left;
             ended.cut.extend(inner.requests.iter().map(|request| self.name(request, now)));
             ended.cut.extend(inner.upgraded(now, self.since(), self.peer));
         } else {
-            inner.count.abandoned += left;
+            inner.count.abandoned += u64::from(left);
         }
         inner.requests.clear();
-        ended.count(end, self.accepted_late, &inner.count);
+        ended.count(end, self.accepted_late, &inner.count.account());
     }
 
     /// After it was closed, and with no lock held.
@@ -654,10 +651,10 @@ impl Entry {
 impl Inner {
     /// The app's answers are with the kernel.
     #[inline]
-    fn answer_all(&mut self) -> u64 {
-        let answered = self.requests.open() as u64;
+    fn answer_all(&mut self) -> u32 {
+        let answered = self.requests.open();
         self.requests.clear();
-        self.count.answered += answered;
+        self.count.answered += u64::from(answered);
         answered
     }
 
@@ -677,7 +674,7 @@ impl Inner {
         match outcome {
             RequestEnd::Answered => {
                 self.count.answered += 1;
-                self.count.answered_late += u64::from(stage >= Stage::TurnAway);
+                self.count.answered_late += u32::from(stage >= Stage::TurnAway);
             }
             RequestEnd::Abandoned => self.count.abandoned += 1,
             RequestEnd::Cut => {

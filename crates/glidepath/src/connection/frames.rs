@@ -43,14 +43,17 @@ impl Follower {
                 self.payload -= n;
                 // No more than `bytes` has.
                 taken += n as usize;
+            } else if let (0, Some(head)) = (self.head_len, bytes[taken..].first_chunk()) {
+                // As long as a head can be: it is taken at once.
+                self.head = *head;
+                taken += self.head_size();
+                self.begin_payload();
             } else {
                 self.head[self.head_len] = bytes[taken];
                 self.head_len += 1;
                 taken += 1;
                 if self.head_len >= 2 && self.head_len == self.head_size() {
-                    self.payload = self.payload_size();
-                    self.closed |= self.head[0] & 0x0f == CLOSE;
-                    self.head_len = 0;
+                    self.begin_payload();
                 }
             }
             if self.is_between() {
@@ -58,6 +61,13 @@ impl Follower {
             }
         }
         taken
+    }
+
+    /// The head is whole.
+    fn begin_payload(&mut self) {
+        self.payload = self.payload_size();
+        self.closed |= self.head[0] & 0x0f == CLOSE;
+        self.head_len = 0;
     }
 
     /// Two bytes, a longer length where they say so, and the mask of a client.

@@ -21,6 +21,8 @@ pub(crate) struct Io {
     socket: Socket,
     /// Bytes that were read before hyper was there.
     prefix: Bytes,
+    /// The peer's stream was read to its end.
+    ended: bool,
     entry: Arc<Entry>,
 }
 
@@ -36,7 +38,7 @@ enum Socket {
 impl Io {
     pub(crate) fn new(stream: Stream, prefix: Bytes, entry: Arc<Entry>) -> Self {
         entry.registry().hyper_takes();
-        Self { socket: Socket::Own(stream), prefix, entry }
+        Self { socket: Socket::Own(stream), prefix, ended: false, entry }
     }
 
     /// The bare socket; `None` if it is shared with a handler.
@@ -45,6 +47,11 @@ impl Io {
             Socket::Own(stream) => Some(stream),
             Socket::Shared(_) | Socket::Gone => None,
         }
+    }
+
+    /// Whether the peer's stream was read to its end.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// The answer that switches protocols is out: from now on the handler and the connection's task share the socket.
@@ -66,19 +73,22 @@ fn gone<T>() -> Poll<io::Result<T>> {
 
 impl AsyncRead for Io {
     #[inline]
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.prefix.is_empty() {
-            let n = self.prefix.len().min(buf.remaining());
-            buf.put_slice(&self.prefix[..n]);
-            self.prefix.advance(n);
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.prefix.is_empty() {
+            let n = this.prefix.len().min(buf.remaining());
+            buf.put_slice(&this.prefix[..n]);
+            this.prefix.advance(n);
             return Poll::Ready(Ok(()));
         }
-        match &mut self.socket {
+        match &mut this.socket {
             Socket::Own(stream) => {
                 let before = buf.filled().len();
                 or_end(ready!(Pin::new(stream).poll_read(cx, buf)))?;
-                if !is_blank(&buf.filled()[before..]) {
-                    self.entry.heard();
+                match &buf.filled()[before..] {
+                    [] => this.ended = buf.remaining() > 0,
+                    read if is_blank(read) => {}
+                    _ => this.entry.heard(),
                 }
                 Poll::Ready(Ok(()))
             }
@@ -137,7 +147,8 @@ impl AsyncWrite for Io {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().socket {
-            Socket::Own(stream) => Pin::new(stream).poll_shutdown(cx),
+            // The connection's task sends the FIN when hyper is done, and knows what may still come.
+            Socket::Own(_) => Poll::Ready(Ok(())),
             Socket::Shared(wire) => wire.poll_shutdown(cx),
             Socket::Gone => Poll::Ready(Ok(())),
         }

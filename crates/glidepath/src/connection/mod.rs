@@ -296,18 +296,21 @@ impl<A: App> Connection<A> {
             return Next::Again;
         }
         let Life::Http1(connection) = self.take_life() else { return Next::FOREVER };
+        let mut ended = false;
         let stream = connection.into_parts().and_then(|parts| {
             // What is left of a body is no request.
             if !is_blank(&parts.read_buf) && !self.entry.is_body_open() {
                 self.entry.left_behind();
             }
-            parts.io.into_inner().into_stream()
+            let io = parts.io.into_inner();
+            ended = io.has_ended();
+            io.into_stream()
         });
-        self.after_http(stream, well)
+        self.after_http(stream, well, ended)
     }
 
-    /// hyper is done with the socket.
-    fn after_http(&mut self, stream: Option<Stream>, well: bool) -> Next {
+    /// hyper is done with the socket; the peer's stream has `ended`, as far as is known.
+    fn after_http(&mut self, stream: Option<Stream>, well: bool, ended: bool) -> Next {
         let Some(stream) = stream else { return self.finish(End::Failed) };
         let stage = self.entry.stage();
         let end = match (well, stage) {
@@ -319,7 +322,8 @@ impl<A: App> Connection<A> {
             stream.socket().reset_on_close();
             return self.finish(end);
         }
-        if stream.is_at_end() {
+        if ended && !stream.is_tls() {
+            // As in `close_stream`, without asking.
             return self.finish(end);
         }
         let sending = self.entry.is_body_open() || stream.unread() > 0;
@@ -359,7 +363,7 @@ impl<A: App> Connection<A> {
     fn after_http2(&mut self, well: bool) -> Next {
         self.life = Life::Done;
         let stream = self.entry.take_back();
-        self.after_http(stream, well)
+        self.after_http(stream, well, false)
     }
 
     /// Waits for a request, with nothing of HTTP held ready.

@@ -13,9 +13,7 @@ use std::sync::Arc;
 use slab::Slab;
 use tokio::sync::Notify;
 
-#[cfg(feature = "metrics")]
-use super::entry::State;
-use super::entry::{End, Entry};
+use super::entry::{End, Entry, State};
 use super::upgraded::{GOING_AWAY, SERVICE_RESTART};
 use crate::os::coarse_millis;
 use crate::plan::Plan;
@@ -345,16 +343,11 @@ impl Registry {
         entries.iter().for_each(|entry| entry.leave(End::Cut));
     }
 
+    /// How many connections are in each state that some are in.
     pub(crate) fn by_state(&self) -> Vec<(&'static str, usize)> {
-        let mut counts: Vec<(&'static str, usize)> = Vec::new();
-        for (_, entry) in lock(&self.entries).iter() {
-            let name = entry.state().name();
-            match counts.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((name, 1)),
-            }
-        }
-        counts
+        let mut counts = [0; State::ALL.len()];
+        lock(&self.entries).iter().for_each(|(_, entry)| counts[entry.state() as usize] += 1);
+        by_name(counts).into_iter().filter(|(_, count)| *count > 0).collect()
     }
 
     /// All counts, of what is open and of what has ended, as they are at one moment.
@@ -372,12 +365,7 @@ impl Registry {
             tally.in_flight += in_flight;
         }
         drop((entries, ended));
-        for ((_, name), count) in State::ALL.into_iter().zip(by_state) {
-            match tally.by_state.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, sum)) => *sum += count,
-                None => tally.by_state.push((name, count)),
-            }
-        }
+        tally.by_state = by_name(by_state);
         tally
     }
 
@@ -388,6 +376,18 @@ impl Registry {
         running.sort_by_key(|running| std::cmp::Reverse(running.age));
         running
     }
+}
+
+/// Two states may have one name.
+fn by_name(counts: [usize; State::ALL.len()]) -> Vec<(&'static str, usize)> {
+    let mut named: Vec<(&'static str, usize)> = Vec::new();
+    for ((_, name), count) in State::ALL.into_iter().zip(counts) {
+        match named.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum += count,
+            None => named.push((name, count)),
+        }
+    }
+    named
 }
 
 impl Ended {

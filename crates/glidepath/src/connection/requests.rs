@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::{Method, Uri};
 
-use crate::report::{Kind, Running};
+use crate::report::{self, Kind, Running};
 
 /// The room of a longer path is not kept for the next one.
 const LONG_PATH: usize = 256;
@@ -63,6 +63,30 @@ pub(super) struct Request {
 pub(crate) struct Key {
     place: u32,
     pub(super) nth: u32,
+}
+
+/// The counts of one connection's requests, as [`report::Requests`] has them. Small: every connection at rest has one.
+#[derive(Debug, Default)]
+pub(super) struct Count {
+    pub(super) started: u64,
+    pub(super) answered: u64,
+    pub(super) abandoned: u64,
+    pub(super) answered_late: u32,
+    pub(super) cut: u32,
+    pub(super) panicked: u32,
+}
+
+impl Count {
+    pub(super) fn account(&self) -> report::Requests {
+        report::Requests {
+            started: self.started,
+            answered: self.answered,
+            answered_late: self.answered_late.into(),
+            abandoned: self.abandoned,
+            cut: self.cut.into(),
+            panicked: self.panicked.into(),
+        }
+    }
 }
 
 impl Requests {
@@ -141,8 +165,8 @@ impl Requests {
     }
 
     #[inline]
-    pub(super) fn open(&self) -> usize {
-        self.open as usize
+    pub(super) fn open(&self) -> u32 {
+        self.open
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Request> {
