@@ -267,10 +267,6 @@ impl Shared {
         self.at(lock(&self.inner).core.process_ends_at())
     }
 
-    fn grace(&self) -> Duration {
-        lock(&self.inner).core.plan().grace
-    }
-
     pub(crate) fn snapshot(&self) -> Snapshot {
         let inner = lock(&self.inner);
         let (phase, cause, stopped) = (inner.core.phase(), inner.core.cause(), inner.stopped);

@@ -396,6 +396,7 @@ fn parse(line: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command};
+    use std::sync::mpsc;
 
     use super::*;
 
@@ -406,9 +407,9 @@ mod tests {
     }
 
     /// Follows one for which others may come; gives it with its line, and what tells the code with which it is over.
-    fn guardian() -> (Arc<Guardian>, Line, std::sync::mpsc::Receiver<u8>) {
+    fn guardian() -> (Arc<Guardian>, Line, mpsc::Receiver<u8>) {
         let guardian = Guardian::new();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (tell, told) = mpsc::channel();
         let line = guardian.prepare(move |over| tell.send(over.code).unwrap_or_default()).expect("a thread");
         guardian.begin(None);
         (guardian, line, told)
@@ -456,12 +457,14 @@ mod tests {
     #[test]
     fn ho_7_where_nobody_came_to_serve_nothing_is_over() {
         let guardian = Guardian::new();
-        let line = guardian.prepare(|_| panic!("nobody was there")).expect("a thread");
-        let another = line.to_pass_on().expect("a descriptor");
-        drop((line, another));
-        let line = guardian.prepare(|_| {}).expect("a thread");
-        assert_eq!(guardian.stage(), Stage::Alone, "it can be tried again");
-        drop(line);
+        for again in [false, true] {
+            let (tell, told) = mpsc::channel();
+            let line = guardian.prepare(move |over| tell.send(over).unwrap_or_default()).expect("a thread");
+            let another = line.to_pass_on().expect("a descriptor");
+            drop((line, another));
+            assert_eq!(told.recv_timeout(WITHIN), Err(mpsc::RecvTimeoutError::Disconnected), "{again}");
+            assert_eq!(guardian.stage(), Stage::Alone, "it can be tried again");
+        }
     }
 
     #[test]

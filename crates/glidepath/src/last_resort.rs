@@ -94,6 +94,7 @@ impl LastResort {
     }
 
     /// Takes the limit away, until another one is set.
+    #[cfg(unix)]
     pub(crate) fn clear(&self) {
         self.limit.at.store(NEVER, Ordering::Release);
     }

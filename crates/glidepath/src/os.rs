@@ -210,6 +210,7 @@ mod unix {
     }
 
     /// How a process ended.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "no process is watched there"))]
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) enum Ended {
         /// With this exit code.

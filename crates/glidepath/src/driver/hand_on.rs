@@ -239,7 +239,8 @@ impl Shared {
 
     /// When nobody is left to stay for. `main` has what is left of the grace period, as without a restart.
     fn ends_after(&self, over: Over) -> Instant {
-        let since_then = over.stopped.unwrap_or(over.at) + self.grace();
+        let grace = lock(&self.inner).core.plan().grace;
+        let since_then = over.stopped.unwrap_or(over.at) + grace;
         let at = since_then.max(over.at) + PROCESS_MARGIN;
         self.own_part_ends_at().map_or(at, |own| own.max(at))
     }

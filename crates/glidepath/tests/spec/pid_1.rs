@@ -141,6 +141,26 @@ fn ho_7_when_the_one_that_serves_is_killed_pid_1_ends_with_137() {
     }
 }
 
+/// "when they have ended": whoever drains finishes what it has, and waits for nobody's end that is PID 1's to see.
+#[test]
+fn ho_7_when_the_one_that_serves_is_killed_what_others_have_is_finished() {
+    for between in [0, 1] {
+        let Some(server) = start(restartable()) else { return };
+        let mut drains = server.pid();
+        for count in 1..=between {
+            drains = restart(&server, count);
+        }
+        sleep(BEYOND_DEBOUNCE);
+        let mut old = Client::connect(server.address());
+        old.get("/sleep?ms=1500").until_read();
+        server.signal(Signal::HUP);
+        server.stderr.wait_until(|log| log.matches(STAYS).count() == between + 1);
+        kill_process(children_of(drains)[0], Signal::KILL).expect("it runs");
+        old.response().assert_is(200, "slept");
+        server.exit().assert_code(137);
+    }
+}
+
 /// "while PID 1 still drains, a signal goes to the one that serves", and each has its grace period.
 #[test]
 fn ho_7_sigterm_while_pid_1_drains_ends_both_and_loses_nothing() {
