@@ -551,19 +551,21 @@ pub(crate) fn stand_by(shared: &Arc<Shared>, mut signals: Signals) -> ! {
         let wakes_at = looks_at.into_iter().chain(sweeps.then_some(sweep_at)).chain(lingers.says_at()).min();
         let limit = wakes_at.map(|at| at.saturating_duration_since(now));
         let heard = signals.wait(limit, || shared.restart.is_on());
+        // As it is now: by what they hear all of them may end.
+        let (guards, only_guards) = (shared.restart.guards(), shared.restart.only_guards());
         // First: whoever takes over in this moment hears it from there.
         shared.restart.pass_on(heard);
         match heard {
-            Heard::Restart if shared.restart.guards() => {}
+            Heard::Restart if guards => {}
             Heard::Restart => {
                 if let Err(error) = shared.ask_for_restart() {
                     tracing::warn!(target: "glidepath::restart", %error, "restart refused");
                 }
             }
             Heard::Stop(cause) => shared.dispatch(Event::Step(cause)),
-            Heard::Dump(_) | Heard::DumpAndEnd if shared.restart.only_guards() => {}
+            Heard::Dump(_) | Heard::DumpAndEnd if only_guards => {}
             Heard::Dump(_) => shared.dump(),
-            Heard::DumpAndEnd if shared.restart.guards() => {
+            Heard::DumpAndEnd if guards => {
                 shared.view.end();
                 shared.dump();
                 shared.dispatch(Event::Force(signal::DUMP_AND_END));

@@ -158,17 +158,23 @@ impl Guardian {
 
     /// This process's own end is over, and its report written.
     pub(crate) fn told(&self) {
-        self.stage.send_if_modified(|stage| {
-            let guards = matches!(stage, Stage::Guards { .. });
+        let goes_on = self.stage.send_if_modified(|stage| {
+            let guards = *stage == Stage::Guards { told: false };
             if guards {
                 *stage = Stage::Guards { told: true };
             }
             guards
         });
-        let mut known = self.known();
-        known.told = true;
-        if let Some(channel) = known.successor.take() {
+        let channel = {
+            let mut known = self.known();
+            known.told = true;
+            known.successor.take()
+        };
+        if let Some(channel) = channel {
             let _gone = rustix::net::shutdown(&channel, rustix::net::Shutdown::Both);
+        }
+        if goes_on {
+            tracing::info!(target: "glidepath::restart", "this process has nothing left to do, and sleeps until they have ended");
         }
     }
 
