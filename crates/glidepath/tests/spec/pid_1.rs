@@ -298,7 +298,7 @@ fn ho_7_a_dump_is_of_the_one_that_serves() {
     let mut client = Client::connect(server.address());
     client.get("/sleep?ms=9000").until_read();
     server.signal(Signal::USR1);
-    server.stderr.wait_until(|log| log.matches("glidepath: process ").count() == 1 && log.contains("GET /sleep"));
+    server.stderr.wait_until(|log| log.matches("glidepath: process ").count() == 1 && log.contains("1 open"));
     assert!(server.is_running());
     server.signal(Signal::QUIT);
     let exit = server.exit();
