@@ -161,8 +161,12 @@ impl Settings {
     }
 
     fn runtime(&self) -> io::Result<Runtime> {
-        let mut builder = runtime::Builder::new_multi_thread();
-        if let Some(workers) = self.workers {
+        let mut builder = match self.workers {
+            // Everything on the main thread, the server, too.
+            Some(0) => runtime::Builder::new_current_thread(),
+            _ => runtime::Builder::new_multi_thread(),
+        };
+        if let Some(workers) = self.workers.filter(|workers| *workers > 0) {
             builder.worker_threads(workers);
         }
         builder.enable_all().build()

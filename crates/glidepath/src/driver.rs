@@ -208,7 +208,9 @@ impl Shared {
         let phases = passed(before, phase);
         phases.clone().for_each(|phase| inner.began[phase as usize] = Some(now));
         let to_do = !inner.commands.is_empty() || !inner.handover_commands.is_empty() || limit != limit_before;
-        if let Some(limit) = limit.filter(|_| self.thread.is_some() && limit != limit_before) {
+        // With a guardian all that it guards would end.
+        let ends_alone = self.thread.is_some() && !self.restart.guards();
+        if let Some(limit) = limit.filter(|_| ends_alone && limit != limit_before) {
             let code = exit_code(inner.core.ending()).unwrap_or(EXIT_CUT);
             self.last_resort.set(self.born + limit + LAST_RESORT_MARGIN, code);
         }
@@ -262,7 +264,8 @@ impl Shared {
         self.at(lock(&self.inner).core.wakes_at())
     }
 
-    fn process_ends_at(&self) -> Option<Instant> {
+    /// When this process is ended, if it ends alone.
+    fn own_part_ends_at(&self) -> Option<Instant> {
         self.at(lock(&self.inner).core.process_ends_at())
     }
 
@@ -342,9 +345,12 @@ impl Shared {
         told::tell(&report);
         // Taken out first: it may use the lifecycle.
         let tell = lock(&self.on_report).take();
-        if let Some(tell) = tell {
+        match tell {
             // Its panic is the program's, and no reason to lose the report and the exit code.
-            let _ = catch_unwind(AssertUnwindSafe(|| tell(&report)));
+            Some(tell) => drop(catch_unwind(AssertUnwindSafe(|| tell(&report)))),
+            // It is long until `main` returns it.
+            None if self.restart.guards() => display::print_once(&report),
+            None => {}
         }
         report
     }
@@ -435,10 +441,13 @@ pub(crate) async fn drive(shared: &Arc<Shared>, mut acceptors: Vec<Acceptor>, mu
                 Command::Finish => {
                     shared.view.end();
                     hand_on.finish(shared);
-                    let report = shared.finish(None);
+                    let mut report = shared.finish(None);
                     #[cfg(feature = "admin")]
                     admin.tell(&report);
                     admin.close().await;
+                    if shared.stay(&mut report).await {
+                        return Ok(report);
+                    }
                     return match failed {
                         Some(error) => Err(Error::listener(error)),
                         None => Ok(report),
@@ -527,23 +536,46 @@ pub(crate) fn stand_by(shared: &Arc<Shared>, mut signals: Signals) -> ! {
     let mut lingers = Lingers::default();
     loop {
         let now = Instant::now();
-        lingers.look(shared, now);
-        let looks_at = match shared.process_ends_at().map(|at| vigil.look(at, now)) {
-            Some(None) => end_process(shared),
-            Some(looks_at) => looks_at,
-            None => None,
+        if !shared.restart.guards() {
+            lingers.look(shared, now);
+        }
+        let looks_at = match shared.process_ends_at() {
+            Some(at) => match vigil.look(at, now) {
+                None if shared.restart.guards() => {
+                    end_own_part(shared);
+                    continue;
+                }
+                None => end_process(shared),
+                looks_at => looks_at,
+            },
+            None => {
+                vigil = Vigil::new(PROCESS_MARGIN);
+                None
+            }
         };
-        let sweeps = (Phase::Serving..Phase::Ended).contains(&shared.phase());
+        let sweeps = (Phase::Serving..Phase::Ended).contains(&shared.phase()) && !shared.restart.only_guards();
         let wakes_at = looks_at.into_iter().chain(sweeps.then_some(sweep_at)).chain(lingers.says_at()).min();
         let limit = wakes_at.map(|at| at.saturating_duration_since(now));
-        match signals.wait(limit, || shared.restart.is_on()) {
+        let heard = signals.wait(limit, || shared.restart.is_on());
+        // As it is now: by what they hear all of them may end.
+        let (guards, only_guards) = (shared.restart.guards(), shared.restart.only_guards());
+        // First: whoever takes over in this moment hears it from there.
+        shared.restart.pass_on(heard);
+        match heard {
+            Heard::Restart if guards => {}
             Heard::Restart => {
                 if let Err(error) = shared.ask_for_restart() {
                     tracing::warn!(target: "glidepath::restart", %error, "restart refused");
                 }
             }
             Heard::Stop(cause) => shared.dispatch(Event::Step(cause)),
-            Heard::Dump => shared.dump(),
+            Heard::Dump(_) | Heard::DumpAndEnd if only_guards => {}
+            Heard::Dump(_) => shared.dump(),
+            Heard::DumpAndEnd if guards => {
+                shared.view.end();
+                shared.dump();
+                shared.dispatch(Event::Force(signal::DUMP_AND_END));
+            }
             Heard::DumpAndEnd => {
                 shared.view.end();
                 shared.dump();
@@ -576,6 +608,23 @@ pub(crate) fn stand_by(shared: &Arc<Shared>, mut signals: Signals) -> ! {
 
 /// The forced end. The runtime was given its time: something blocks it, or `main` does not return.
 fn end_process(shared: &Shared) -> ! {
+    let report = report_by_force(shared);
+    shared.restart.end_successor();
+    let code = match shared.restart.exit_code(report.exit_code) {
+        EXIT_CLEAN => report.exit_code,
+        code => code,
+    };
+    os::exit_now(code.into())
+}
+
+/// The same for a guardian, which stays.
+fn end_own_part(shared: &Shared) {
+    report_by_force(shared);
+    shared.restart.told();
+}
+
+/// Writes the report of a process that does not come to its end by itself.
+fn report_by_force(shared: &Shared) -> Report {
     shared.view.end();
     let written = lock(&shared.report).clone();
     let report = match written {
@@ -591,8 +640,7 @@ fn end_process(shared: &Shared) -> ! {
         None => shared.finish(Some("a runtime whose threads are all blocked, or `main`, which does not poll `serve`")),
     };
     display::print_once(&report);
-    shared.restart.end_successor();
-    os::exit_now(report.exit_code.into())
+    report
 }
 
 impl std::fmt::Debug for Shared {

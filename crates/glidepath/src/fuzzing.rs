@@ -171,7 +171,7 @@ pub fn content_type(input: &[u8]) {
     }
 }
 
-/// What the variables of an inherited listener say is what a plain reading of them says: five lines are the five variables,
+/// What the variables of an inherited listener say is what a plain reading of them says: six lines are the six variables,
 /// of which an empty one is not set; the process is 7.
 #[cfg(unix)]
 pub fn inherited_listeners(input: &[u8]) {
@@ -181,10 +181,16 @@ pub fn inherited_listeners(input: &[u8]) {
     const OWN: u32 = 7;
     let mut lines = input.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).chain(std::iter::repeat(Vec::new()));
     let mut next = || lines.next().filter(|line| !line.is_empty());
-    let [pid, fds, names, restart, kept] = [next(), next(), next(), next(), next()];
+    let [pid, fds, names, restart, kept, guard] = [next(), next(), next(), next(), next(), next()];
     let os = |value: &Option<Vec<u8>>| value.clone().map(std::ffi::OsString::from_vec);
-    let variables =
-        Variables { pid: os(&pid), fds: os(&fds), names: os(&names), restart: os(&restart), kept: os(&kept) };
+    let variables = Variables {
+        pid: os(&pid),
+        fds: os(&fds),
+        names: os(&names),
+        restart: os(&restart),
+        kept: os(&kept),
+        guard: os(&guard),
+    };
     let parsed = variables.parse(OWN);
 
     let digits =
@@ -204,7 +210,9 @@ pub fn inherited_listeners(input: &[u8]) {
             });
             let channel = restart.as_deref().map(small);
             let channel_fits = count.is_some_and(|count| channel.is_none_or(|channel| channel == Some(3 + count)));
-            // Without a restart a manager keeps all, whatever is said.
+            // Without a restart nobody guards, and a manager keeps all, whatever is said.
+            let guard = guard.as_deref().filter(|_| restart.is_some()).map(small);
+            let guard_fits = count.is_some_and(|count| guard.is_none_or(|guard| guard == Some(4 + count)));
             let places = match (count, kept.as_deref().filter(|_| restart.is_some())) {
                 (Some(count), Some(kept)) => {
                     let words = kept.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
@@ -213,12 +221,12 @@ pub fn inherited_listeners(input: &[u8]) {
                 (Some(count), None) if restart.is_none() => Some((0..count).collect()),
                 _ => Some(Vec::new()),
             };
-            let fits = names_fit && channel_fits && places.is_some();
+            let fits = names_fit && channel_fits && guard_fits && places.is_some();
             assert_eq!(parsed.is_ok(), fits, "{variables:?}: {parsed:?}");
             if let Ok(passed) = parsed {
                 let passed = passed.expect("it is for this process");
                 assert_eq!(Some(passed.names.len()), count.map(|count| count as usize));
-                assert_eq!(passed.is_restart, restart.is_some());
+                assert_eq!((passed.is_restart, passed.is_guarded), (restart.is_some(), guard.is_some()));
                 let kept: Vec<_> = passed.kept.iter().filter_map(|place| u32::try_from(*place).ok()).collect();
                 assert_eq!(Some(kept), places);
                 if let Some(names) = names.filter(|_| count != Some(0)) {

@@ -3,6 +3,8 @@
 //! Both use the convention of sd_listen_fds(3): `LISTEN_FDS` descriptors from 3 on, named by `LISTEN_FDNAMES`, for the
 //! process `LISTEN_PID` and nobody else. A restart adds [`RESTART`], the number of the descriptor behind them, on which old
 //! and new process talk, and [`KEPT`], which of them a manager keeps open as well. Without a restart a manager keeps them all.
+//! Where PID 1 stays as the guardian of those that come after it, [`GUARD`] is the number of the last descriptor, on which it
+//! hears who serves.
 
 use std::env;
 use std::ffi::OsString;
@@ -21,6 +23,8 @@ pub(crate) const NAMES: &str = "LISTEN_FDNAMES";
 pub(crate) const RESTART: &str = "GLIDEPATH_RESTART";
 /// The places of the listeners that a manager has open, too.
 pub(crate) const KEPT: &str = "GLIDEPATH_KEPT";
+/// By it a process knows that PID 1 follows who serves.
+pub(crate) const GUARD: &str = "GLIDEPATH_GUARD";
 
 /// The first descriptor that is passed.
 pub(crate) const FIRST: i32 = 3;
@@ -39,6 +43,7 @@ pub(crate) struct Variables {
     pub(crate) names: Option<OsString>,
     pub(crate) restart: Option<OsString>,
     pub(crate) kept: Option<OsString>,
+    pub(crate) guard: Option<OsString>,
 }
 
 /// What they say.
@@ -48,6 +53,8 @@ pub(crate) struct Passed {
     pub(crate) names: Vec<String>,
     /// Behind them is the one to talk on.
     pub(crate) is_restart: bool,
+    /// Behind that is the one on which PID 1 listens.
+    pub(crate) is_guarded: bool,
     /// The places of those that a manager keeps.
     pub(crate) kept: Vec<usize>,
 }
@@ -63,8 +70,8 @@ pub(crate) struct BadVariable {
 
 impl Variables {
     fn of_this_process() -> Self {
-        let [pid, fds, names, restart, kept] = [PID, FDS, NAMES, RESTART, KEPT].map(env::var_os);
-        Self { pid, fds, names, restart, kept }
+        let [pid, fds, names, restart, kept, guard] = [PID, FDS, NAMES, RESTART, KEPT, GUARD].map(env::var_os);
+        Self { pid, fds, names, restart, kept, guard }
     }
 
     /// What they say to the process `own`; `None` where they say nothing, or are meant for another one.
@@ -90,28 +97,32 @@ impl Variables {
                 split
             }
         };
-        let is_restart = match &self.restart {
-            None => false,
-            Some(restart) => {
-                let expected = FIRST as usize + count;
-                let found: usize = number(RESTART, restart, "not a descriptor")?;
-                if found != expected {
-                    return Err(bad(RESTART, restart, format!("not {expected}, the one behind {FDS}={count}")));
-                }
-                true
-            }
-        };
+        let behind = FIRST as usize + count;
+        let is_restart = is_there(RESTART, self.restart.as_ref(), behind, &format!("{FDS}={count}"))?;
+        // A manager has none to pass.
+        let guard = self.guard.as_ref().filter(|_| is_restart);
+        let is_guarded = is_there(GUARD, guard, behind + 1, &format!("{RESTART}={behind}"))?;
         let kept = match &self.kept {
             None if is_restart => Vec::new(),
             Some(kept) if is_restart => places(kept, count)?,
             _ => (0..count).collect(),
         };
-        Ok(Some(Passed { names, is_restart, kept }))
+        Ok(Some(Passed { names, is_restart, is_guarded, kept }))
     }
 }
 
 fn bad(name: &'static str, value: &OsString, wrong: impl Into<String>) -> BadVariable {
     BadVariable { name, value: value.to_string_lossy().into_owned(), wrong: wrong.into() }
+}
+
+/// Whether the variable is set, which then has to be the number of the descriptor `behind` the others.
+fn is_there(name: &'static str, value: Option<&OsString>, behind: usize, others: &str) -> Result<bool, BadVariable> {
+    let Some(value) = value else { return Ok(false) };
+    let found: usize = number(name, value, "not a descriptor")?;
+    if found != behind {
+        return Err(bad(name, value, format!("not {behind}, the one behind {others}")));
+    }
+    Ok(true)
 }
 
 fn places(kept: &OsString, count: usize) -> Result<Vec<usize>, BadVariable> {
@@ -150,6 +161,7 @@ struct Store {
     waiting: Vec<Waiting>,
     taken: Vec<usize>,
     channel: Option<OwnedFd>,
+    guard: Option<OwnedFd>,
 }
 
 /// Adopts what the environment tells of, once; later calls give the same.
@@ -164,7 +176,9 @@ fn adopt(variables: &Variables) -> io::Result<Store> {
     let Some(passed) = variables.parse(std::process::id()).map_err(io::Error::other)? else {
         return Ok(Store::default());
     };
-    let mut adopted = os::adopt(FIRST, passed.names.len() + usize::from(passed.is_restart))?;
+    let count = passed.names.len() + usize::from(passed.is_restart) + usize::from(passed.is_guarded);
+    let mut adopted = os::adopt(FIRST, count)?;
+    let guard = if passed.is_guarded { adopted.pop() } else { None };
     let channel = if passed.is_restart { adopted.pop() } else { None };
     let waiting = adopted.into_iter().zip(passed.names).enumerate();
     let waiting = waiting.map(|(index, (socket, name))| {
@@ -172,7 +186,7 @@ fn adopt(variables: &Variables) -> io::Result<Store> {
         Waiting { index, name, socket, kept }
     });
     let waiting = waiting.collect();
-    Ok(Store { waiting, taken: Vec::new(), channel })
+    Ok(Store { waiting, taken: Vec::new(), channel, guard })
 }
 
 /// The first socket of this name that is as it `should_be` and was not taken yet.
@@ -197,6 +211,11 @@ pub(crate) fn channel() -> io::Result<Option<OwnedFd>> {
     Ok(store()?.lock().unwrap_or_else(PoisonError::into_inner).channel.take())
 }
 
+/// The descriptor on which PID 1 hears who serves. Only the first caller gets it.
+pub(crate) fn guard() -> Option<OwnedFd> {
+    store().ok()?.lock().unwrap_or_else(PoisonError::into_inner).guard.take()
+}
+
 /// Closes what nobody took; gives their names, and which were taken, by their places in the list.
 pub(crate) fn close_rest() -> (Vec<String>, Vec<usize>) {
     let Ok(store) = store() else { return (Vec::new(), Vec::new()) };
@@ -218,6 +237,7 @@ mod tests {
             names: names.map(Into::into),
             restart: restart.map(Into::into),
             kept: None,
+            guard: None,
         }
     }
 
@@ -225,13 +245,18 @@ mod tests {
     fn ho_4_names_and_descriptors_are_what_the_variables_say() {
         let passed = |variables: Variables| variables.parse(OWN).expect("good values");
         assert_eq!(passed(Variables::default()), None);
-        let two = Passed { names: vec!["http".into(), "admin".into()], is_restart: false, kept: vec![0, 1] };
+        let two = Passed {
+            names: vec!["http".into(), "admin".into()],
+            is_restart: false,
+            is_guarded: false,
+            kept: vec![0, 1],
+        };
         assert_eq!(passed(variables("4711", "2", Some("http:admin"), None)), Some(two));
-        let unnamed = Passed { names: vec!["unknown".into()], is_restart: false, kept: vec![0] };
+        let unnamed = Passed { names: vec!["unknown".into()], is_restart: false, is_guarded: false, kept: vec![0] };
         assert_eq!(passed(variables("4711", "1", None, None)), Some(unnamed));
-        let restart = Passed { names: vec!["http".into()], is_restart: true, kept: vec![] };
+        let restart = Passed { names: vec!["http".into()], is_restart: true, is_guarded: false, kept: vec![] };
         assert_eq!(passed(variables("4711", "1", Some("http"), Some("4"))), Some(restart));
-        let worker = Passed { names: vec![], is_restart: true, kept: vec![] };
+        let worker = Passed { names: vec![], is_restart: true, is_guarded: false, kept: vec![] };
         assert_eq!(passed(variables("4711", "0", Some(""), Some("3"))), Some(worker));
         assert_eq!(passed(variables("4712", "1", None, None)), None, "meant for another process");
         let without_pid = Variables { pid: None, ..variables("", "1", None, None) };
@@ -252,6 +277,24 @@ mod tests {
         ] {
             assert_eq!(bad.parse(OWN).expect_err(says).to_string(), says);
         }
+    }
+
+    #[test]
+    fn ho_7_the_next_process_knows_on_which_descriptor_pid_1_listens() {
+        let is_guarded = |guard: &str, restart: Option<&str>| {
+            let variables = Variables { guard: Some(guard.into()), ..variables("4711", "1", Some("http"), restart) };
+            let passed = variables.parse(OWN).map(|passed| passed.expect("meant for us"));
+            passed.map(|passed| passed.is_guarded).map_err(|error| error.to_string())
+        };
+        assert_eq!(is_guarded("5", Some("4")), Ok(true));
+        assert_eq!(
+            is_guarded("5", None),
+            Ok(false),
+            "what a process has that PID 1 started is not what a manager passes"
+        );
+        let wrong = "GLIDEPATH_GUARD=4: not 5, the one behind GLIDEPATH_RESTART=4";
+        assert_eq!(is_guarded("4", Some("4")), Err(wrong.into()));
+        assert_eq!(is_guarded("five", Some("4")), Err("GLIDEPATH_GUARD=five: not a descriptor".into()));
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::plan::{LAST_RESORT_MARGIN, PROCESS_MARGIN};
 /// How often who is about to end the process looks whether it runs.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// In place of a time.
+const NEVER: u64 = u64::MAX;
+
 /// Looks that show that it did.
 const ENOUGH: u32 = 2;
 
@@ -68,7 +71,7 @@ pub(crate) struct LastResort {
 #[derive(Debug, Default)]
 struct Limit {
     base: OnceLock<Instant>,
-    /// Microseconds since `base`.
+    /// Microseconds since `base`; [`NEVER`] while there is no limit.
     at: AtomicU64,
     code: AtomicU8,
 }
@@ -77,7 +80,7 @@ impl LastResort {
     /// Sets the limit, or moves it.
     pub(crate) fn set(&self, at: Instant, code: u8) {
         let base = *self.limit.base.get_or_init(Instant::now);
-        let micros = u64::try_from(at.saturating_duration_since(base).as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(at.saturating_duration_since(base).as_micros()).unwrap_or(NEVER);
         self.limit.code.store(code, Ordering::Release);
         self.limit.at.store(micros, Ordering::Release);
         let start = || {
@@ -89,6 +92,12 @@ impl LastResort {
             thread.unpark();
         }
     }
+
+    /// Takes the limit away, until another one is set.
+    #[cfg(unix)]
+    pub(crate) fn clear(&self) {
+        self.limit.at.store(NEVER, Ordering::Release);
+    }
 }
 
 impl Limit {
@@ -96,7 +105,13 @@ impl Limit {
         let mut vigil = Vigil::new(PROCESS_MARGIN + LAST_RESORT_MARGIN);
         loop {
             let now = Instant::now();
-            match vigil.look(base + Duration::from_micros(self.at.load(Ordering::Acquire)), now) {
+            let at = self.at.load(Ordering::Acquire);
+            if at == NEVER {
+                vigil = Vigil::new(PROCESS_MARGIN + LAST_RESORT_MARGIN);
+                std::thread::park();
+                continue;
+            }
+            match vigil.look(base + Duration::from_micros(at), now) {
                 Some(at) => std::thread::park_timeout(at.saturating_duration_since(now)),
                 None => os::exit_now(self.code.load(Ordering::Acquire).into()),
             }

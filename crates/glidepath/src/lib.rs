@@ -23,6 +23,8 @@ mod extension;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(unix)]
+mod guard;
 pub mod guide;
 mod handover;
 mod hooks;

@@ -173,7 +173,8 @@ impl Handle {
     }
 
     /// Replaces this process by a new one that takes over the listeners, as SIGHUP does where
-    /// [`Server::restart_in_place`] is set. Gives the new process's id when it accepts; this one drains then.
+    /// [`Server::restart_in_place`] is set. Gives the new process's id when it accepts; this one drains then, and as PID 1
+    /// it stays after that.
     ///
     /// Dropping the future does not take the wish back.
     ///

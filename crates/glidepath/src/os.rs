@@ -11,7 +11,7 @@ mod unix {
     use std::ffi::{CString, c_char};
     use std::io;
     use std::mem::MaybeUninit;
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
     use std::os::unix::process::CommandExt;
     use std::process::Command;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -207,6 +207,84 @@ mod unix {
         let Ok(pid) = libc::pid_t::try_from(child) else { return };
         // SAFETY: kill takes any two numbers.
         unsafe { libc::kill(pid, libc::SIGKILL) };
+    }
+
+    /// How a process ended.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "no process is watched there"))]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Ended {
+        /// With this exit code.
+        With(u8),
+        /// By the signal of this number.
+        BySignal(u8),
+    }
+
+    /// A process by a descriptor of its own: unlike its id, that never becomes another process's.
+    #[cfg(target_os = "linux")]
+    #[derive(Debug)]
+    pub(crate) struct Process(OwnedFd);
+
+    #[cfg(target_os = "linux")]
+    impl Process {
+        /// The process that has this id now, whether it has ended or not, as long as nobody has reaped it.
+        pub(crate) fn open(pid: u32) -> io::Result<Self> {
+            let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+            let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
+            Ok(Self(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?))
+        }
+
+        /// One that has ended hears nothing.
+        pub(crate) fn signal(&self, number: i32) {
+            if let Some(signal) = rustix::process::Signal::from_named_raw(number) {
+                let _ended = rustix::process::pidfd_send_signal(&self.0, signal);
+            }
+        }
+
+        /// Reaps it, if it has ended. An error where it is no child of this process.
+        pub(crate) fn reap(&self) -> io::Result<Option<Ended>> {
+            use rustix::process::{WaitId, WaitIdOptions, waitid};
+            let status = waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)?;
+            let low = |number: i32| (number & 0xff) as u8;
+            Ok(status.map(|status| match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => Ended::With(low(code)),
+                (None, signal) => Ended::BySignal(low(signal.unwrap_or_default())),
+            }))
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    impl AsFd for Process {
+        /// Readable when it has ended.
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    /// Other systems have no such descriptors.
+    #[cfg(not(target_os = "linux"))]
+    #[derive(Debug)]
+    pub(crate) enum Process {}
+
+    #[cfg(not(target_os = "linux"))]
+    impl Process {
+        pub(crate) fn open(_pid: u32) -> io::Result<Self> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        pub(crate) fn signal(&self, _number: i32) {
+            match *self {}
+        }
+
+        pub(crate) fn reap(&self) -> io::Result<Option<Ended>> {
+            match *self {}
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    impl AsFd for Process {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            match *self {}
+        }
     }
 
     /// Microseconds of the clock that `CLOCK_MONOTONIC` names, which managers compare with their own.

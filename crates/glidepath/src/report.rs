@@ -294,7 +294,8 @@ impl Snapshot {
 }
 
 impl Report {
-    /// The exit code, as a number: 0 clean, 3 cut, 128 + n forced by signal n, 1 failed.
+    /// The exit code, as a number: 0 clean, 3 cut, 128 + n forced by signal n, 1 failed. Of PID 1, after a
+    /// [restart in place](crate::Server::restart_in_place), that of the process that served last.
     pub fn exit_code(&self) -> u8 {
         self.exit_code
     }

@@ -6,7 +6,7 @@
 use std::env;
 use std::ffi::{CString, OsString};
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream as Pair;
@@ -26,12 +26,13 @@ use crate::os;
 const ENDS_BY_ITSELF: Duration = Duration::from_millis(500);
 
 /// The variables of the process itself, which the next one must not take for its own.
-const OWN: [&str; 7] = [
+const OWN: [&str; 8] = [
     inherited::PID,
     inherited::FDS,
     inherited::NAMES,
     inherited::RESTART,
     inherited::KEPT,
+    inherited::GUARD,
     "LISTEN_PIDFDID",
     "WATCHDOG_PID",
 ];
@@ -180,8 +181,15 @@ impl Succession {
         Self { state: State::Nobody, until: Instant::now(), within: Duration::ZERO, took: None, why: String::new() }
     }
 
-    /// Executes the program again, with these named listeners. It has so long.
-    pub(crate) fn start(&mut self, program: &Program, listeners: Vec<Passed>, within: Duration) {
+    /// Executes the program again, with these named listeners and, where PID 1 stays, with what that one listens on. It has so
+    /// long.
+    pub(crate) fn start(
+        &mut self,
+        program: &Program,
+        listeners: Vec<Passed>,
+        guard: Option<OwnedFd>,
+        within: Duration,
+    ) {
         let program = program.clone();
         self.within = within;
         self.until = Instant::now() + within;
@@ -189,7 +197,7 @@ impl Succession {
         self.state = State::Starting(Box::pin(async move {
             // A fork copies the tables of the memory, and the new program is read from the disk.
             #[expect(clippy::disallowed_methods, reason = "short, and awaited")]
-            let started = tokio::task::spawn_blocking(move || start(&program, listeners)).await;
+            let started = tokio::task::spawn_blocking(move || start(&program, listeners, guard)).await;
             started.map_err(io::Error::other)?
         }));
     }
@@ -306,6 +314,11 @@ impl HandedOn {
         self.0.child.id()
     }
 
+    /// The channel once more, so that another one than its owner can hang it up.
+    pub(crate) fn channel(&self) -> io::Result<OwnedFd> {
+        self.0.channel.stream.as_fd().try_clone_to_owned()
+    }
+
     /// Ends when it does: how, and it is reaped.
     pub(crate) async fn ended(&mut self) -> Option<ExitStatus> {
         while self.0.channel.heard().await.is_some() {}
@@ -337,7 +350,7 @@ impl Successor {
 }
 
 /// Forks and executes. Whatever becomes of who waits for it, what it gives ends the process when it is dropped.
-fn start(program: &Program, listeners: Vec<Passed>) -> io::Result<Successor> {
+fn start(program: &Program, listeners: Vec<Passed>, guard: Option<OwnedFd>) -> io::Result<Successor> {
     let (ours, theirs) = Pair::pair()?;
     let channel = Channel::new(ours)?;
     let kept = listeners.iter().enumerate().filter(|(_, listener)| listener.kept).map(|(place, _)| place.to_string());
@@ -347,14 +360,18 @@ fn start(program: &Program, listeners: Vec<Passed>) -> io::Result<Successor> {
     if let Some(name) = names.iter().find(|name| !is_name(name)) {
         return Err(io::Error::other(format!("a listener can't be called {name:?}: a colon or a control character")));
     }
+    let count = i32::try_from(descriptors.len()).map_err(io::Error::other)?;
+    let behind = inherited::FIRST + count;
+    let guarded = guard.is_some().then(|| (behind + 1).to_string());
     descriptors.push(theirs.into());
-    let count = i32::try_from(descriptors.len() - 1).map_err(io::Error::other)?;
-    let above = inherited::FIRST + count + 1;
+    descriptors.extend(guard);
+    let above = behind + 1 + i32::from(guarded.is_some());
     let mut env: Vec<_> = env::vars_os().filter(|(name, _)| !OWN.iter().any(|own| name == own)).collect();
     env.push((inherited::FDS.into(), count.to_string().into()));
     env.push((inherited::NAMES.into(), names.join(":").into()));
-    env.push((inherited::RESTART.into(), (above - 1).to_string().into()));
+    env.push((inherited::RESTART.into(), behind.to_string().into()));
     env.push((inherited::KEPT.into(), kept.into()));
+    env.extend(guarded.map(|number| (inherited::GUARD.into(), number.into())));
     let env = env.into_iter().map(|(mut name, value)| {
         name.push("=");
         name.push(value);

@@ -244,11 +244,17 @@ impl Server {
     ///   this one goes on serving, and says why in its log. The new one has accepted nothing by then.
     /// - One at a time: none begins while another is under way, or while the process before this one still drains.
     ///
-    /// The new process is a child of this one, and then of whoever adopts orphans. A process that is PID 1 can't be
-    /// replaced so: with its end the container ends.
+    /// The new process is a child of this one, and then of whoever adopts orphans.
+    ///
+    /// With PID 1 a container ends. So a process that is PID 1 drains, runs its hooks and tells its report, and then it stays, asleep,
+    /// as the guardian of the new one. It hands on every signal that it hears, follows further restarts, and ends when the last
+    /// of these processes has: only then this future resolves, and the [`Report`] has that one's exit code (128 + n if signal
+    /// n killed it). What the program runs beside, and the end does not know of, goes on until then: let [`Tasks`](crate::Tasks)
+    /// track it. This takes Linux 5.4 or later, and a lifecycle that hears signals; else the restart is refused.
     ///
     /// Any program can be the next one. One that is not built on glidepath finds in `GLIDEPATH_RESTART` the descriptor of a
-    /// socket, and writes `accepting` and a line end to it as soon as it accepts.
+    /// socket, and writes `accepting` and a line end to it as soon as it accepts. A descriptor that it finds in `GLIDEPATH_GUARD` it
+    /// closes, or keeps from the programs that it starts.
     ///
     /// To turn it on before the server is made, see [`Lifecycle::restart_in_place`].
     pub fn restart_in_place(self) -> Self {

@@ -19,8 +19,8 @@ pub(crate) enum Heard {
     Restart,
     /// Say what is running, and end (SIGQUIT).
     DumpAndEnd,
-    /// Say what is running, and go on (a [`DumpSignal`]).
-    Dump,
+    /// Say what is running, and go on.
+    Dump(DumpSignal),
     /// Stand still until told to go on (SIGTSTP, a terminal's Ctrl-Z), where somebody has asked to hear it.
     Suspend,
     /// The time is up, or somebody woke the thread.
@@ -40,6 +40,9 @@ pub enum DumpSignal {
 /// Exit code of a process that was told to dump: 128 and the number of SIGQUIT.
 pub(crate) const EXIT_DUMP: i32 = 131;
 
+/// That signal, where it can't end the process at once.
+pub(crate) const DUMP_AND_END: Cause = Cause::Signal(3);
+
 /// The name of what asked for the end, for logs and the report.
 pub(crate) fn name(cause: Cause) -> &'static str {
     match cause {
@@ -57,6 +60,8 @@ pub(crate) fn number(cause: Cause) -> Option<u8> {
     }
 }
 
+#[cfg(unix)]
+pub(crate) use imp::number_of;
 pub(crate) use imp::{Signals, Waker};
 
 #[cfg(unix)]
@@ -104,10 +109,7 @@ mod imp {
 
         /// From now on this one is heard, too.
         pub(crate) fn dump_on(&self, signal: DumpSignal) -> io::Result<()> {
-            let signal = match signal {
-                DumpSignal::User1 => SIGUSR1,
-                DumpSignal::User2 => SIGUSR2,
-            };
+            let signal = raw(signal);
             self.handle.add_signal(signal)?;
             self.added.store(signal, Ordering::Release);
             self.wake();
@@ -188,7 +190,11 @@ mod imp {
             for signal in signals {
                 let (last, heard) = match signal {
                     SIGQUIT | SIGUSR1 | SIGUSR2 => {
-                        self.heard.push(if signal == SIGQUIT { Heard::DumpAndEnd } else { Heard::Dump });
+                        self.heard.push(match signal {
+                            SIGUSR1 => Heard::Dump(DumpSignal::User1),
+                            SIGUSR2 => Heard::Dump(DumpSignal::User2),
+                            _ => Heard::DumpAndEnd,
+                        });
                         continue;
                     }
                     SIGTSTP => {
@@ -211,6 +217,24 @@ mod imp {
     /// Ctrl-C of a terminal is a person who waits; no balancer has to be turned away first.
     fn cause(signal: i32) -> Cause {
         if signal == SIGINT && io::stdin().is_terminal() { Cause::Terminal(signal) } else { Cause::Signal(signal) }
+    }
+
+    /// The signal, for another process that is to hear it, too.
+    pub(crate) fn number_of(heard: Heard) -> Option<i32> {
+        match heard {
+            Heard::Stop(Cause::Signal(signal) | Cause::Terminal(signal)) => Some(signal),
+            Heard::Restart => Some(SIGHUP),
+            Heard::DumpAndEnd => Some(SIGQUIT),
+            Heard::Dump(signal) => Some(raw(signal)),
+            Heard::Stop(Cause::Handle | Cause::Restart) | Heard::Suspend | Heard::Nothing => None,
+        }
+    }
+
+    fn raw(signal: DumpSignal) -> i32 {
+        match signal {
+            DumpSignal::User1 => SIGUSR1,
+            DumpSignal::User2 => SIGUSR2,
+        }
     }
 
     pub(super) fn signal_name(signal: i32) -> &'static str {

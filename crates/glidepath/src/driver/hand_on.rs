@@ -7,17 +7,22 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Shared;
 use crate::admin::Admin;
 use crate::display;
 use crate::error::{Error, Result};
+use crate::guard::{Guardian, Line, Over, Stage};
 use crate::handover::{Command, Event, Refusal, Word};
 use crate::inherited;
 use crate::listener::Acceptor;
 use crate::os;
 use crate::phase::{self, Cause, Phase};
+use crate::plan::{LAST_RESORT_MARGIN, PROCESS_MARGIN};
+use crate::report::Report;
 use crate::restart::{HandedOn, Passed, Predecessor, Program, Succession};
+use crate::signal::{self, Heard};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::systemd::{Due, Manager};
@@ -31,6 +36,10 @@ pub(crate) struct Restart {
     /// The channel to the process before this one, until it is used.
     predecessor: Mutex<Option<OwnedFd>>,
     has_predecessor: bool,
+    /// What PID 1 listens on, until it is used.
+    line: Mutex<Option<Line>>,
+    /// Of PID 1 only.
+    guardian: Option<Arc<Guardian>>,
     /// The same channel, to see whether that process is gone.
     predecessors_end: Option<OwnedFd>,
     /// Who started this process: later it may be somebody who adopts orphans.
@@ -64,6 +73,8 @@ impl Restart {
             keeps: AtomicBool::new(false),
             program: Program::of_this_process(),
             has_predecessor: predecessor.is_some(),
+            line: Mutex::new(inherited::guard().map(Line::new)),
+            guardian: Guardian::of_this_process(),
             predecessors_end: predecessor.as_ref().and_then(|channel| channel.try_clone().ok()),
             #[cfg(feature = "admin")]
             parent: std::os::unix::process::parent_id(),
@@ -118,6 +129,43 @@ impl Restart {
         }
     }
 
+    fn stage(&self) -> Stage {
+        self.guardian.as_ref().map_or(Stage::Alone, |guardian| guardian.stage())
+    }
+
+    /// Whether the container ends with this process, and another one serves in it.
+    pub(super) fn guards(&self) -> bool {
+        matches!(self.stage(), Stage::Guards { .. })
+    }
+
+    /// Whether this process is there for nothing else.
+    pub(super) fn only_guards(&self) -> bool {
+        self.stage() == Stage::Guards { told: true }
+    }
+
+    /// With what this process ends, whose own part has ended with the code `own`.
+    pub(super) fn exit_code(&self, own: u8) -> u8 {
+        self.guardian.as_ref().map_or(own, |guardian| guardian.exit_code(own))
+    }
+
+    /// Lets those hear it that came after this process.
+    pub(super) fn pass_on(&self, heard: Heard) {
+        let Some((guardian, number)) = self.guardian.as_ref().zip(signal::number_of(heard)) else { return };
+        match heard {
+            Heard::Stop(_) => guardian.stop(number),
+            Heard::Restart => guardian.tell_who_serves(number),
+            Heard::Dump(_) | Heard::DumpAndEnd => guardian.tell_all(number),
+            Heard::Suspend | Heard::Nothing => {}
+        }
+    }
+
+    /// This process's own part is over.
+    pub(super) fn told(&self) {
+        if let Some(guardian) = &self.guardian {
+            guardian.told();
+        }
+    }
+
     /// The process ends by force, and with it one that has not taken over: left alone, it would.
     pub(super) fn end_successor(&self) {
         let pid = self.unfinished.load(Ordering::Acquire);
@@ -141,8 +189,10 @@ impl Shared {
         if !self.restart.is_on() {
             return Err(Error::restart("it is not turned on; see `Server::restart_in_place`"));
         }
-        if std::process::id() == 1 {
-            return Err(Error::restart("this process is PID 1, and the new one would end with it"));
+        if self.restart.guardian.is_some() && self.thread.is_none() {
+            return Err(Error::restart(
+                "this process is PID 1, and hears no signals that the new one would have to hear",
+            ));
         }
         let mut inner = lock(&self.inner);
         let mut commands = inner.handover.step(Event::Ask);
@@ -164,6 +214,55 @@ impl Shared {
     pub(crate) async fn restart(&self) -> Result<u32> {
         let answered = self.ask_for_restart()?;
         answered.await.unwrap_or_else(|_| Err(Error::restart("serving ended meanwhile")))
+    }
+
+    /// From now on the container has to stay for another process.
+    fn guard(&self, guardian: &Guardian, handed_on: &HandedOn) {
+        let channel = handed_on.channel().inspect_err(|error| {
+            tracing::warn!(target: "glidepath::restart", %error, "the next process will refuse to be restarted");
+        });
+        // Whoever sets a limit holds this, and sees then whether there may be one.
+        let inner = lock(&self.inner);
+        guardian.begin(channel.ok());
+        self.last_resort.clear();
+        drop(inner);
+    }
+
+    /// When this process is ended, whatever it does. A guardian stays.
+    pub(super) fn process_ends_at(&self) -> Option<Instant> {
+        match self.restart.stage() {
+            Stage::Alone | Stage::Guards { told: false } => self.own_part_ends_at(),
+            Stage::Guards { told: true } => None,
+            Stage::Over(over) => Some(self.ends_after(over)),
+        }
+    }
+
+    /// When nobody is left to stay for. `main` has what is left of the grace period, as without a restart.
+    fn ends_after(&self, over: Over) -> Instant {
+        let grace = lock(&self.inner).core.plan().grace;
+        let since_then = over.stopped.unwrap_or(over.at) + grace;
+        let at = since_then.max(over.at) + PROCESS_MARGIN;
+        self.own_part_ends_at().map_or(at, |own| own.max(at))
+    }
+
+    /// The container need not stay any more.
+    fn ends_with(&self, over: Over) {
+        let Some(thread) = &self.thread else { return };
+        self.last_resort.set(self.ends_after(over) + LAST_RESORT_MARGIN, over.code);
+        thread.wake();
+    }
+
+    /// PID 1 stays as long as somebody is there who has taken over, and ends as that one does. Whether it did.
+    pub(super) async fn stay(&self, report: &mut Report) -> bool {
+        let Some(guardian) = self.restart.guardian.as_ref().filter(|guardian| guardian.stage() != Stage::Alone) else {
+            return false;
+        };
+        guardian.told();
+        // Nobody is served here any more whom that could hold up.
+        os::fill_holes();
+        guardian.over().await;
+        report.exit_code = guardian.exit_code(report.exit_code);
+        true
     }
 
     fn hand_over(&self, event: Event) {
@@ -190,11 +289,13 @@ pub(super) struct HandOn {
     succession: Succession,
     handed_on: Option<HandedOn>,
     manager: Manager,
+    /// What PID 1 listens on; its own only from a restart's beginning to its end.
+    line: Option<Line>,
     /// The names of what was inherited and not taken.
     left: Vec<String>,
     prepared: bool,
     accepts: bool,
-    /// The process that had taken over.
+    /// The process that had taken over is, or it is PID 1 that looks after it.
     gone: bool,
 }
 
@@ -209,6 +310,7 @@ impl HandOn {
             succession: Succession::new(),
             handed_on: None,
             manager: Manager::of_environment(),
+            line: lock(&shared.restart.line).take(),
             left: Vec::new(),
             prepared: false,
             accepts: false,
@@ -237,7 +339,7 @@ impl HandOn {
         taken
     }
 
-    pub(super) fn perform(&mut self, shared: &Shared, acceptors: &mut [Acceptor], admin: &mut Admin) {
+    pub(super) fn perform(&mut self, shared: &Arc<Shared>, acceptors: &mut [Acceptor], admin: &mut Admin) {
         if !self.prepared && shared.readiness.is_ready() {
             self.prepared = true;
             shared.hand_over(Event::Prepared);
@@ -254,6 +356,7 @@ impl HandOn {
                     self.close_rest();
                     acceptors.iter().chain(admin.acceptors()).for_each(Acceptor::take_over);
                     self.accepts = true;
+                    self.say_for_itself();
                     self.give_to_the_manager(shared, acceptors.iter_mut().chain(admin.acceptors_mut()));
                     self.manager.ready();
                     if shared.restart.is_on() {
@@ -271,6 +374,22 @@ impl HandOn {
                 Command::Refuse(_) => {}
             }
         }
+    }
+
+    /// PID 1 hears from the process before this one who serves, unless that one is gone.
+    fn say_for_itself(&self) {
+        if let Some(line) = self.line.as_ref().filter(|_| self.predecessor.is_none() && self.handed_on.is_none()) {
+            line.say_serves(std::process::id());
+        }
+    }
+
+    /// What PID 1 listens on, for the next process.
+    fn line(&mut self, shared: &Arc<Shared>) -> std::io::Result<Option<OwnedFd>> {
+        if let Some(guardian) = &shared.restart.guardian {
+            let this = Arc::clone(shared);
+            self.line = Some(guardian.prepare(move |over| this.ends_with(over))?);
+        }
+        self.line.as_ref().map(Line::to_pass_on).transpose()
     }
 
     /// What it is to keep for the next process, and what nobody takes any more.
@@ -293,7 +412,7 @@ impl HandOn {
         }
     }
 
-    fn start(&mut self, shared: &Shared, acceptors: &[Acceptor], admin: &Admin) {
+    fn start(&mut self, shared: &Arc<Shared>, acceptors: &[Acceptor], admin: &Admin) {
         let within = shared.registry.plan().ready_within;
         tracing::info!(target: "glidepath::restart", within_ms = within.as_millis() as u64, "restarting");
         self.manager.reloading(within);
@@ -301,16 +420,29 @@ impl HandOn {
             let (name, socket) = acceptor.hand_on()?;
             Ok(Passed { name, socket, kept: acceptor.is_kept() })
         });
-        match (&shared.restart.program, listeners.collect::<std::io::Result<Vec<_>>>()) {
-            (Ok(program), Ok(listeners)) => self.succession.start(program, listeners, within),
-            (Err(error), _) => self.succession.cannot_start(format!("the program is not known: {error}")),
-            (_, Err(error)) => self.succession.cannot_start(error.to_string()),
+        match (&shared.restart.program, listeners.collect::<std::io::Result<Vec<_>>>(), self.line(shared)) {
+            (Ok(program), Ok(listeners), Ok(guard)) => self.succession.start(program, listeners, guard, within),
+            (Err(error), ..) => self.succession.cannot_start(format!("the program is not known: {error}")),
+            (_, Err(error), _) => self.succession.cannot_start(error.to_string()),
+            (.., Err(error)) => {
+                self.succession
+                    .cannot_start(format!("this process is PID 1, and could not follow the new one: {error}"));
+            }
         }
     }
 
     fn hand_on(&mut self, shared: &Shared) {
         let Some(handed_on) = self.succession.hand_on() else { return };
         let pid = handed_on.pid();
+        if let Some(guardian) = &shared.restart.guardian {
+            shared.guard(guardian, &handed_on);
+        }
+        if let Some(line) = &self.line {
+            line.say_serves(pid);
+            self.gone = true;
+        }
+        // Its own would keep it from seeing that nobody else has one.
+        self.line.take_if(|_| shared.restart.guardian.is_some());
         shared.restart.unfinished.store(0, Ordering::Release);
         shared.restart.successor.store(pid, Ordering::Release);
         self.handed_on = Some(handed_on);
@@ -322,7 +454,7 @@ impl HandOn {
     }
 
     /// Before the listeners are sealed: lets go of those that are another process's.
-    pub(super) fn let_go(&mut self, shared: &Shared, acceptors: &mut [Acceptor], admin: &mut Admin) {
+    pub(super) fn let_go(&mut self, shared: &Arc<Shared>, acceptors: &mut [Acceptor], admin: &mut Admin) {
         // What was decided together with the seal stands before it.
         self.perform(shared, acceptors, admin);
         if self.handed_on.is_some() {
@@ -376,6 +508,9 @@ impl HandOn {
             event = predecessor => {
                 if event == Event::PredecessorGone {
                     self.predecessor = None;
+                    if self.accepts {
+                        self.say_for_itself();
+                    }
                 }
                 shared.hand_over(event);
             }
@@ -383,6 +518,7 @@ impl HandOn {
                 shared.restart.unfinished.store(self.succession.pid().unwrap_or(0), Ordering::Release);
                 shared.hand_over(event);
                 if event == Event::Reaped {
+                    self.line.take_if(|_| shared.restart.guardian.is_some());
                     let why = self.succession.why();
                     shared.restart.failed.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(target: "glidepath::restart", %why, "the restart came to nothing, and this process goes on");

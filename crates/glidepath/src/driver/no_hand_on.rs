@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::Shared;
 use crate::admin::Admin;
 use crate::error::{Error, Result};
 use crate::listener::Acceptor;
+use crate::report::Report;
+use crate::signal::Heard;
 
 pub(crate) struct Restart;
 
@@ -51,6 +55,22 @@ impl Restart {
     }
 
     pub(super) fn end_successor(&self) {}
+
+    pub(super) fn guards(&self) -> bool {
+        false
+    }
+
+    pub(super) fn only_guards(&self) -> bool {
+        false
+    }
+
+    pub(super) fn exit_code(&self, own: u8) -> u8 {
+        own
+    }
+
+    pub(super) fn pass_on(&self, _heard: Heard) {}
+
+    pub(super) fn told(&self) {}
 }
 
 impl Shared {
@@ -60,6 +80,14 @@ impl Shared {
 
     pub(crate) async fn restart(&self) -> Result<u32> {
         self.ask_for_restart()
+    }
+
+    pub(super) fn process_ends_at(&self) -> Option<Instant> {
+        self.own_part_ends_at()
+    }
+
+    pub(super) async fn stay(&self, _report: &mut Report) -> bool {
+        false
     }
 }
 
@@ -74,9 +102,9 @@ impl HandOn {
         true
     }
 
-    pub(super) fn perform(&mut self, _shared: &Shared, _acceptors: &mut [Acceptor], _admin: &mut Admin) {}
+    pub(super) fn perform(&mut self, _shared: &Arc<Shared>, _acceptors: &mut [Acceptor], _admin: &mut Admin) {}
 
-    pub(super) fn let_go(&mut self, _shared: &Shared, _acceptors: &mut [Acceptor], _admin: &mut Admin) {}
+    pub(super) fn let_go(&mut self, _shared: &Arc<Shared>, _acceptors: &mut [Acceptor], _admin: &mut Admin) {}
 
     pub(super) fn tell_of_the_end(&mut self, _shared: &Shared) {}
 

@@ -14,6 +14,7 @@ mod in_flight;
 mod listener;
 mod observing;
 mod page;
+mod pid_1;
 mod readiness;
 mod restart;
 mod seen;

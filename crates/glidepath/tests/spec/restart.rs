@@ -18,7 +18,7 @@ use crate::support::tls::over_tls;
 use crate::support::websocket::{CLOSE, TEXT, WebSocket};
 use crate::support::*;
 
-fn restartable() -> Start {
+pub(crate) fn restartable() -> Start {
     Start::target().set("RESTART", 1).set("GRACE", 8)
 }
 
@@ -158,30 +158,8 @@ fn lis_10_a_unix_sockets_path_is_kept_when_it_was_handed_on_or_inherited() {
     assert!(!path.exists(), "the control: one that bound it and ends without a restart removes it");
 }
 
-/// "the old process goes on serving, and says why": as PID 1, with whose end the container ends. It leaves no zombie, waits for
-/// no child that it did not start, and ends by SIGTERM.
-#[test]
-fn ho_2_as_pid_1_it_goes_on_and_says_why() {
-    const NEW_NAMESPACE: [&str; 5] = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"];
-    if !runs(&[&NEW_NAMESPACE[..], &["true"]].concat()) {
-        return skipped("unshare may not make a process namespace here");
-    }
-    // The shell becomes the program, which so has a child that it knows nothing of: one that it must not reap.
-    let mut server = restartable().through(&NEW_NAMESPACE).after("sleep 0.5 & true").start();
-    let [inner] = server.children()[..] else { panic!("{:?}", server.children()) };
-    server.signals_go_to(inner);
-    server.signal(Signal::HUP);
-    server.stderr.wait_for("cannot restart: this process is PID 1, and the new one would end with it");
-    wait_until("the child that is not its own has ended", || zombies_of(inner) == 1);
-    sleep(ms(300));
-    assert_eq!(zombies_of(inner), 1, "it has reaped what is not its own, or left a child of its own");
-    fetch(server.address(), "/").assert_is(200, "ok");
-    server.terminate();
-    server.exit().assert_code(0);
-}
-
 /// How many children of this process have ended and were not waited for.
-fn zombies_of(pid: Pid) -> usize {
+pub(crate) fn zombies_of(pid: Pid) -> usize {
     let processes = fs::read_dir("/proc").expect("Linux").flatten();
     let stats = processes.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
     let parent = pid.as_raw_nonzero().to_string();
@@ -282,9 +260,9 @@ fn ho_1_an_end_and_a_new_start_refuse_clients() {
 }
 
 /// Clients that never try anything twice, and what they met.
-struct Load {
+pub(crate) struct Load {
     server: SocketAddr,
-    answers: AtomicU64,
+    pub(crate) answers: AtomicU64,
     connections: AtomicU64,
     refused: AtomicU64,
     lost: AtomicU64,
@@ -292,12 +270,12 @@ struct Load {
 }
 
 impl Load {
-    fn new(server: SocketAddr) -> Self {
+    pub(crate) fn new(server: SocketAddr) -> Self {
         let zero = AtomicU64::default;
         Self { server, answers: zero(), connections: zero(), refused: zero(), lost: zero(), first: Default::default() }
     }
 
-    fn troubles(&self) -> String {
+    pub(crate) fn troubles(&self) -> String {
         let (refused, lost) = (self.refused.load(Ordering::Relaxed), self.lost.load(Ordering::Relaxed));
         let first = self.first.lock().expect("nobody panics").clone();
         if refused + lost == 0 { String::new() } else { format!("{refused} refused, {lost} lost; the first: {first}") }
@@ -334,14 +312,14 @@ impl Load {
         }
     }
 
-    fn asks_again_and_again(&self, over: &AtomicBool) {
+    pub(crate) fn asks_again_and_again(&self, over: &AtomicBool) {
         while !over.load(Ordering::Relaxed) {
             let Some(mut client) = self.connect() else { continue };
             while self.ask(&mut client) && !over.load(Ordering::Relaxed) {}
         }
     }
 
-    fn connects_for_each_request(&self, over: &AtomicBool) {
+    pub(crate) fn connects_for_each_request(&self, over: &AtomicBool) {
         while !over.load(Ordering::Relaxed) {
             let Some(mut client) = self.connect() else { continue };
             self.ask(&mut client);
@@ -349,7 +327,7 @@ impl Load {
     }
 
     /// Pauses far shorter than the quiet window, in which nobody may close.
-    fn thinks_between_requests(&self, over: &AtomicBool) {
+    pub(crate) fn thinks_between_requests(&self, over: &AtomicBool) {
         while !over.load(Ordering::Relaxed) {
             let Some(mut client) = self.connect() else { continue };
             while self.ask(&mut client) && !over.load(Ordering::Relaxed) {
@@ -613,7 +591,7 @@ fn ho_3_only_the_meant_descriptors_pass() {
 }
 
 /// What a process has open, by the names that the kernel gives it; anonymous inodes have none of their own.
-fn open_files(pid: Pid) -> BTreeSet<String> {
+pub(crate) fn open_files(pid: Pid) -> BTreeSet<String> {
     let folder = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).expect("it runs");
     let names = folder.flatten().filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.display().to_string()));
     names.filter(|name| !name.starts_with("anon_inode")).collect()
@@ -621,7 +599,7 @@ fn open_files(pid: Pid) -> BTreeSet<String> {
 
 /// Where it serves, as soon as it does.
 #[track_caller]
-fn serves_on(process: &Process, words: &str) -> SocketAddr {
+pub(crate) fn serves_on(process: &Process, words: &str) -> SocketAddr {
     let address = says_address(process, words);
     assert_eq!(fetch(address, "/").status, 200);
     address
@@ -633,4 +611,4 @@ fn says_address(process: &Process, words: &str) -> SocketAddr {
     line.rsplit(' ').next().and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("no address in {line:?}"))
 }
 
-const BEYOND_DEBOUNCE: Duration = ms(300);
+pub(crate) const BEYOND_DEBOUNCE: Duration = ms(300);

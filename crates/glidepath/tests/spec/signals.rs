@@ -324,7 +324,7 @@ fn pid_in_its_namespace(pid: Pid) -> String {
     pids.rsplit(char::is_whitespace).next().unwrap_or_default().to_owned()
 }
 
-fn proc_status(pid: Pid, field: &str) -> Option<String> {
+pub(crate) fn proc_status(pid: Pid, field: &str) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
     Some(status.lines().find_map(|line| line.strip_prefix(field))?.trim().to_owned())
 }

@@ -86,6 +86,16 @@ impl Start {
         self
     }
 
+    /// As PID 1 of a process namespace of its own, as in a container. `None`: no such can be made here.
+    pub(crate) fn in_namespace(self) -> Option<Self> {
+        const NEW_NAMESPACE: [&str; 5] = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"];
+        if !runs(&[&NEW_NAMESPACE[..], &["true"]].concat()) {
+            skipped("unshare may not make a process namespace here");
+            return None;
+        }
+        Some(self.through(&NEW_NAMESPACE))
+    }
+
     /// Starts it through the shell, which first does `preparation` and then becomes the program.
     pub(crate) fn after(self, preparation: &str) -> Self {
         let script = format!("{preparation}; exec \"$@\"");
@@ -280,6 +290,13 @@ impl Process {
         self.stdin.as_mut().expect("its input is a pipe")
     }
 
+    /// For one that was started as PID 1 and runs: signals go to it, and not to who has made the namespace.
+    #[track_caller]
+    pub(crate) fn signals_go_to_pid_1(&mut self) {
+        let [inner] = self.children()[..] else { panic!("{:?}", self.children()) };
+        self.signals_go_to(inner);
+    }
+
     /// For one that runs under a wrapper which stays its parent.
     pub(crate) fn signals_go_to(&mut self, pid: Pid) {
         self.pid = pid;
@@ -453,7 +470,8 @@ impl Drop for Process {
     }
 }
 
-fn children_of(pid: Pid) -> Vec<Pid> {
+/// Those that have ended and were not waited for, too.
+pub(crate) fn children_of(pid: Pid) -> Vec<Pid> {
     let threads = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).into_iter().flatten().flatten();
     let children = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
     let ids = children.flat_map(|ids| ids.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<i32>>());
