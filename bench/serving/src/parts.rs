@@ -27,7 +27,7 @@ pub(crate) enum Part {
     Connections,
     /// Memory of a keep-alive connection at rest, plain and over TLS
     Rest,
-    /// SIGTERM to exit with 10 000 connections at rest
+    /// SIGTERM to exit with connections at rest
     Exit,
     /// The last answer to exit
     Last,
@@ -89,10 +89,10 @@ impl Part {
             Part::Http1 => http1(all(&[Kind::BareHttp1, Kind::Glidepath])?, seconds),
             Part::Http2 => http2(all(&[Kind::BareHttp2, Kind::Glidepath])?, seconds),
             Part::Connections => {
-                connections(all(&[Kind::BareHttp1, Kind::Glidepath])?, if effort.quick { 5_000 } else { 30_000 })
+                connections(all(&[Kind::BareHttp1, Kind::Glidepath])?, if effort.quick { 5_000 } else { 100_000 })
             }
             Part::Rest => rest(all(&[Kind::Floor, Kind::BareHttp1, Kind::Glidepath])?, effort.quick),
-            Part::Exit => exit(all(&[Kind::Floor, Kind::Glidepath])?, if effort.quick { 1_000 } else { 10_000 }),
+            Part::Exit => exit(all(&[Kind::Floor, Kind::Glidepath])?, effort.quick),
             Part::Last => last(all(&[Kind::Glidepath])?),
             Part::Build => build::plan(),
         }?;
@@ -179,7 +179,7 @@ fn connections(programs: Vec<Program>, count: usize) -> anyhow::Result<Plan> {
         "CPU time of a connection",
         "Opened, asked once for /, and closed by the client, 16 at a time. The kernel's work to accept and close it is in it, \
          as far as it is booked on the server.",
-        7,
+        5,
     );
     let bare = Kind::BareHttp1.title();
     let mut group = Group::new("connect, GET /, close", "us", Some(bare));
@@ -244,8 +244,7 @@ fn growth(program: &Program, count: usize, tls: bool) -> anyhow::Result<f64> {
     Ok(after.saturating_sub(before) as f64 / count as f64)
 }
 
-fn exit(programs: Vec<Program>, count: usize) -> anyhow::Result<Plan> {
-    let [count] = sizes(&[count])?[..] else { unreachable!("one size was asked for") };
+fn exit(programs: Vec<Program>, quick: bool) -> anyhow::Result<Plan> {
     let mut plan = Plan::new(
         "Signal to exit with connections at rest",
         "Each was asked once, and has been quiet for 3 s, longer than the quiet window. Peers have the settings that their \
@@ -253,20 +252,22 @@ fn exit(programs: Vec<Program>, count: usize) -> anyhow::Result<Plan> {
         5,
     );
     let floor = Kind::Floor.title();
-    let mut group = Group::new(format!("{} connections", thousands(count)), "ms", Some(floor));
-    group.wanted = Some(Wanted::Times(1.5, floor.to_owned()));
-    plan.add(group, &programs, |program| {
-        job(program, move |program| {
-            let mut server = Server::start(&program.ending, false)?;
-            let connections = client::open(server.address, count, false)?;
-            pause(REST);
-            let told = server.stop()?;
-            let took = server.gone()?.duration_since(told);
-            client::drop_all(connections);
-            Ok(took.as_secs_f64() * 1e3)
-        })
-    });
+    for count in sizes(if quick { QUICK_SIZES } else { SIZES })? {
+        let mut group = Group::new(format!("{} connections", thousands(count)), "ms", Some(floor));
+        group.wanted = Some(Wanted::Times(1.5, floor.to_owned()));
+        plan.add(group, &programs, |program| job(program, move |program| time_to_exit(program, count)));
+    }
     Ok(plan)
+}
+
+fn time_to_exit(program: &Program, count: usize) -> anyhow::Result<f64> {
+    let mut server = Server::start(&program.ending, false)?;
+    let connections = client::open(server.address, count, false)?;
+    pause(REST);
+    let told = server.stop()?;
+    let took = server.gone()?.duration_since(told);
+    client::drop_all(connections);
+    Ok(took.as_secs_f64() * 1e3)
 }
 
 fn last(programs: Vec<Program>) -> anyhow::Result<Plan> {

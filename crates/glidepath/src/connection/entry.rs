@@ -12,7 +12,7 @@ use super::requests::{Count, Key, Request, Requests};
 use super::upgraded::{Upgrade, Wire};
 use crate::os::coarse_millis;
 use crate::plan::Plan;
-use crate::report::{self, Kind, Running};
+use crate::report::{Kind, Running};
 use crate::stream::Stream;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -576,7 +576,7 @@ impl Entry {
 
     /// Its state, its counts so far, and how many requests are in flight.
     #[cfg(feature = "metrics")]
-    pub(super) fn tally(&self) -> (State, report::Requests, usize) {
+    pub(super) fn tally(&self) -> (State, crate::report::Requests, usize) {
         let inner = self.lock_counted();
         (self.state(), inner.count.account(), inner.requests.open() as usize)
     }
