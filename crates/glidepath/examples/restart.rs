@@ -1,7 +1,7 @@
 //! A service that replaces itself without a refused client, and what it does when the next process is no good.
 //!
-//! It answers with its process id. Write `restart` on its standard input, or send SIGHUP. `NEXT` says what becomes of the
-//! next process: `slow` warms up for two seconds, `panics`, `hangs`, `exits` before it serves, or is `moved` to another port.
+//! It answers with its process id. Write `restart` on its standard input, or send SIGHUP. What stands behind `restart` are the
+//! next process's arguments, which it says. `NEXT` says what becomes of the next process: `slow` warms up for two seconds, `panics`, `hangs`, `exits` before it serves, or is `moved` to another port.
 //!
 //! ```text
 //! NEXT=slow cargo run -p glidepath --example restart
@@ -22,6 +22,10 @@ async fn main() -> glidepath::Result<Report> {
     lifecycle.restart_in_place();
     lifecycle.on_report(|report| say(&report.to_json()));
 
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    if !args.is_empty() {
+        say(&format!("called with {}", args.join(" ")));
+    }
     let next = std::env::var("NEXT").unwrap_or_default();
     // No use to wait for long for what never comes.
     let ready_within = Duration::from_secs(if next == "hangs" { 2 } else { 30 });
@@ -55,7 +59,14 @@ async fn main() -> glidepath::Result<Report> {
     let handle = lifecycle.handle();
     let runtime = tokio::runtime::Handle::current();
     std::thread::spawn(move || {
-        for _restart in io::stdin().lock().lines().map_while(Result::ok).filter(|line| line == "restart") {
+        for line in io::stdin().lock().lines().map_while(Result::ok) {
+            let mut words = line.split_whitespace().map(str::to_owned).peekable();
+            if words.next().as_deref() != Some("restart") {
+                continue;
+            }
+            if words.peek().is_some() {
+                handle.restart_args(words);
+            }
             match runtime.block_on(handle.restart()) {
                 Ok(pid) => say(&format!("replaced by {pid}")),
                 Err(error) => say(&error.to_string()),

@@ -1,6 +1,7 @@
 //! The handles of one service's life.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
 
@@ -183,6 +184,19 @@ impl Handle {
     /// Why it came to nothing. This process goes on serving, and it can be tried again.
     pub async fn restart(&self) -> Result<u32> {
         self.shared.restart().await
+    }
+
+    /// The arguments of the next process, without the program's name: from now on, and for every restart. This process's own,
+    /// unless set.
+    ///
+    /// ```no_run
+    /// # async fn main_(handle: glidepath::Handle) -> glidepath::Result<()> {
+    /// handle.restart_args(["--config", "/etc/orders/new.toml"]);
+    /// let pid = handle.restart().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn restart_args(&self, args: impl IntoIterator<Item = impl Into<OsString>>) {
+        self.shared.restart.set_args(args.into_iter().map(Into::into).collect());
     }
 
     /// Where the service is in its life.

@@ -64,6 +64,12 @@ impl Program {
         let path = called.filter(|path| is_same_file(path, &running)).unwrap_or(running);
         Ok(Self { path, args, folder })
     }
+
+    /// The same, called by the same name.
+    pub(crate) fn with_args(&self, args: &[OsString]) -> Self {
+        let args = self.args.iter().take(1).chain(args).cloned().collect();
+        Self { path: self.path.clone(), args, folder: self.folder.clone() }
+    }
 }
 
 /// As a shell does.

@@ -233,8 +233,8 @@ impl Server {
     /// Turns on restart in place: SIGHUP, unless it was ignored at the start, and [`Handle::restart`](crate::Handle::restart)
     /// start the program's file again, and the listeners go on to the new process. Off, unless set. Unix only.
     ///
-    /// - The file is executed as this process was: by the same path, with the same arguments and in the same folder. A new
-    ///   version at that path, or a link there that leads to it, is what runs then. The environment is this process's, with
+    /// - The file is executed as this process was: by the same path, in the same folder, and with the same arguments, unless
+    ///   [`Handle::restart_args`](crate::Handle::restart_args) gives others. A new version at that path, or a link there that leads to it, is what runs then. The environment is this process's, with
     ///   the listeners in `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES` (sd_listen_fds(3)). No other descriptor is passed.
     /// - Every listener needs a name: make it with [`Listener::bind`], in both processes.
     /// - When the new process serves and none of its [latches](Lifecycle::readiness) is held, it takes over. Only then this

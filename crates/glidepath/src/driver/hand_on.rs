@@ -1,6 +1,7 @@
 //! Performs what `handover.rs` decides: towards the process before this one, towards the one after it, and towards the
 //! service manager, who is to know which of them is the service.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ pub(crate) struct Restart {
     /// The manager is to keep the listeners.
     keeps: AtomicBool,
     program: std::io::Result<Program>,
+    /// Its arguments in a restart, where they are not this process's.
+    args: Mutex<Option<Vec<OsString>>>,
     /// The channel to the process before this one, until it is used.
     predecessor: Mutex<Option<OwnedFd>>,
     has_predecessor: bool,
@@ -72,6 +75,7 @@ impl Restart {
             on: AtomicBool::new(false),
             keeps: AtomicBool::new(false),
             program: Program::of_this_process(),
+            args: Mutex::default(),
             has_predecessor: predecessor.is_some(),
             line: Mutex::new(inherited::guard().map(Line::new)),
             guardian: Guardian::of_this_process(),
@@ -92,6 +96,19 @@ impl Restart {
 
     pub(crate) fn turn_on(&self) {
         self.on.store(true, Ordering::Release);
+    }
+
+    /// From now on a restart executes the program with these, and not with this process's own.
+    pub(crate) fn set_args(&self, args: Vec<OsString>) {
+        *lock(&self.args) = Some(args);
+    }
+
+    fn program(&self) -> std::io::Result<Program> {
+        let program = self.program.as_ref().map_err(|error| std::io::Error::new(error.kind(), error.to_string()))?;
+        Ok(match &*lock(&self.args) {
+            Some(args) => program.with_args(args),
+            None => program.clone(),
+        })
     }
 
     pub(crate) fn keep_listeners(&self) {
@@ -420,8 +437,8 @@ impl HandOn {
             let (name, socket) = acceptor.hand_on()?;
             Ok(Passed { name, socket, kept: acceptor.is_kept() })
         });
-        match (&shared.restart.program, listeners.collect::<std::io::Result<Vec<_>>>(), self.line(shared)) {
-            (Ok(program), Ok(listeners), Ok(guard)) => self.succession.start(program, listeners, guard, within),
+        match (shared.restart.program(), listeners.collect::<std::io::Result<Vec<_>>>(), self.line(shared)) {
+            (Ok(program), Ok(listeners), Ok(guard)) => self.succession.start(&program, listeners, guard, within),
             (Err(error), ..) => self.succession.cannot_start(format!("the program is not known: {error}")),
             (_, Err(error), _) => self.succession.cannot_start(error.to_string()),
             (.., Err(error)) => {

@@ -34,6 +34,8 @@ impl Restart {
         tracing::warn!("no restart in place on this platform");
     }
 
+    pub(crate) fn set_args(&self, _args: Vec<std::ffi::OsString>) {}
+
     pub(crate) fn keep_listeners(&self) {}
 
     pub(crate) fn is_on(&self) -> bool {

@@ -590,6 +590,36 @@ fn ho_3_only_the_meant_descriptors_pass() {
     next.end().assert_code(0);
 }
 
+// === HO-8 ===
+
+/// "the file that is at its path then […] with the arguments that were set for it"
+#[test]
+fn ho_8_the_next_process_is_of_the_file_at_its_path_and_has_the_arguments_that_were_set() {
+    let folder = Folder::new("ho-8");
+    let program = folder.path.join("service");
+    let example = process::built_example("restart");
+    fs::copy(&example, &program).expect("room for a copy");
+    let mut server = Start::command(&[program.to_str().expect("UTF-8")]).launch();
+    let first = serves_on(&server, "first on ");
+    assert!(!server.stdout.so_far().contains("called with"), "the control: it has none");
+    // A new version, which is another program: it says so, and becomes one that serves.
+    replace(&program, &format!("#!/bin/sh\necho \"the new version\"; exec {} \"$@\"\n", example.display()), 0o755);
+    server.stdin().write_all(b"restart --color red\n").expect("it reads its input");
+    server.stdout.wait_for("the new version");
+    server.stdout.wait_for("called with --color red");
+    let (exit, next) = server.replaced();
+    exit.assert_code(0);
+    fetch(first, "/").assert_is(200, &next.pid().as_raw_nonzero().to_string());
+    // They are its own, and so the one after it has them, too.
+    let said = next.stdout.so_far().matches("called with --color red").count();
+    sleep(BEYOND_DEBOUNCE);
+    next.signal(Signal::HUP);
+    next.stdout.wait_until(|text| text.matches("called with --color red").count() > said);
+    let (exit, third) = next.replaced();
+    exit.assert_code(0);
+    third.end().assert_code(0);
+}
+
 /// What a process has open, by the names that the kernel gives it; anonymous inodes have none of their own.
 pub(crate) fn open_files(pid: Pid) -> BTreeSet<String> {
     let folder = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).expect("it runs");
