@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::report::{self, Kind, Running};
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -49,21 +49,22 @@ impl Hooks {
     pub(crate) async fn run(self, until: Instant) {
         while let Some((share, name, work)) = self.next(until) {
             // A task of its own: a hook that panics or blocks its thread is the driver's business, not its fate.
-            #[expect(clippy::disallowed_methods, reason = "this is the tracked helper for hooks")]
-            let task = AbortOnDropHandle::new(tokio::spawn(work));
-            let ended = timeout_at(share, task).await;
+            // Aborted where nobody waits for it any more.
+            let mut task = JoinSet::new();
+            task.spawn(work);
+            let ended = timeout_at(share, task.join_next()).await;
             let mut book = self.book();
             if book.running.is_none() {
                 // Aborted and counted meanwhile, with all that would follow.
                 return;
             }
             match ended {
-                Ok(Ok(())) => book.count.finished += 1,
-                Ok(Err(error)) if error.is_panic() => {
+                Ok(Some(Ok(()))) => book.count.finished += 1,
+                Ok(Some(Err(error))) if error.is_panic() => {
                     book.count.panicked += 1;
                     book.panicked.push(format!("hook \"{name}\""));
                 }
-                Ok(Err(_)) | Err(_) => book.abort_running(),
+                Ok(Some(Err(_)) | None) | Err(_) => book.abort_running(),
             }
             book.running = None;
         }

@@ -73,6 +73,8 @@ fn tty_1_on_a_terminal_an_end_shows_what_holds_it() {
         let Some(mut screen) = Screen::new(width, height) else { return skipped(CANNOT_LEND) };
         let server = on(&mut screen, Start::target());
         let _held: Vec<_> = (0..6).map(|_| held(server.address(), "/sleep?ms=20000")).collect();
+        // Requests are timed by a clock that ticks every few milliseconds: the task is to be younger by more than that.
+        sleep(ms(20));
         starts_task(server.address());
         screen.types(CTRL_C);
         let seen = screen.wait_for("Ctrl-C: stop waiting. What runs is cut, exit code 130");
