@@ -314,12 +314,10 @@ fn tell_how_it_ended(pid: u32, how: Option<os::Ended>) {
             tracing::info!(target: "glidepath::restart", pid, code, "the process that served has ended, and this one ends");
         }
         Some(os::Ended::BySignal(signal)) => {
-            let message = "the process that served was killed by a signal, nobody came after it, and this one ends";
-            tracing::error!(target: "glidepath::restart", pid, signal, "{message}");
+            tracing::error!(target: "glidepath::restart", pid, signal, "the process that served was killed by a signal, nobody came after it, and this one ends");
         }
         None => {
-            let message = "the process that served has ended, how is not known, and this one ends";
-            tracing::error!(target: "glidepath::restart", pid, "{message}");
+            tracing::error!(target: "glidepath::restart", pid, "the process that served has ended, how is not known, and this one ends");
         }
     }
 }
