@@ -98,6 +98,38 @@ impl Socket {
         each!(self, socket => socket.readable().await)
     }
 
+    /// As `poll_write`, for whoever sees to it that a peer who is always ready does not keep a worker for itself: it does not count
+    /// against the task's budget (`tokio::task::coop`).
+    ///
+    /// The reactor is asked once whether the socket takes more, and waited for only if not. The system call is made directly: the
+    /// C library's is a place where a thread can be cancelled, and pays for that (pthreads(7)).
+    #[cfg(target_os = "linux")]
+    #[inline]
+    pub(crate) fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut part = None;
+            let sent = each!(self, socket => socket.try_io(Interest::WRITABLE, || {
+                let sent = rustix::net::send(socket, bytes, rustix::net::SendFlags::NOSIGNAL)?;
+                if 0 < sent && sent < bytes.len() {
+                    // It is full, and the reactor has to know that.
+                    part = Some(sent);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(sent)
+            }));
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && part.is_none() => {}
+                sent => return Poll::Ready(part.map_or(sent, Ok)),
+            }
+            ready!(each!(self, socket => socket.poll_write_ready(cx)))?;
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write(cx, bytes)
+    }
+
     fn tcp_info(&self) -> Option<TcpInfo> {
         match self {
             #[cfg(unix)]
@@ -152,30 +184,13 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     #[cfg(target_os = "linux")]
-    #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = &*self.get_mut();
-        loop {
-            let budget = ready!(poll_proceed(cx));
-            let mut part = None;
-            let sent = each!(this, socket => socket.try_io(Interest::WRITABLE, || {
-                let sent = rustix::net::send(socket, buf, rustix::net::SendFlags::NOSIGNAL)?;
-                if 0 < sent && sent < buf.len() {
-                    part = Some(sent);
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                Ok(sent)
-            }));
-            match sent {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && part.is_none() => {}
-                sent => {
-                    budget.made_progress();
-                    return Poll::Ready(part.map_or(sent, Ok));
-                }
-            }
-            drop(budget);
-            ready!(each!(this, socket => socket.poll_write_ready(cx)))?;
+        let budget = ready!(poll_proceed(cx));
+        let sent = self.poll_send(cx, buf);
+        if sent.is_ready() {
+            budget.made_progress();
         }
+        sent
     }
 
     #[cfg(not(target_os = "linux"))]

@@ -141,6 +141,16 @@ impl Stream {
         }
     }
 
+    /// As `poll_write`, for whoever sees to it that a peer who is always ready does not keep a worker for itself.
+    #[inline]
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => socket.poll_send(cx, bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(session) => Pin::new(session).poll_write(cx, bytes),
+        }
+    }
+
     /// Sends the FIN, over TLS behind a close_notify (RFC 8446, section 6.1); what was written before still goes out.
     ///
     /// False if the socket is too full for that: then again when it is writable.

@@ -493,9 +493,9 @@ impl Entry {
         self.count_bytes(key, bytes as u64, &self.received, |request| &mut request.received);
     }
 
-    /// So much of an answer's body has come from the app. `is_all` says whether that was the end of it.
+    /// So much of an answer's body has come from the app; `is_last` is the end of it.
     #[inline]
-    pub(super) fn sent(&self, key: Key, bytes: usize, is_all: impl FnOnce() -> bool) {
+    pub(super) fn sent(&self, key: Key, bytes: usize, is_last: bool) {
         /// What hyper's buffer holds at first: a smaller body is copied behind its head without another allocation.
         const LARGE: usize = 8 * 1024;
         if bytes >= LARGE {
@@ -503,7 +503,7 @@ impl Entry {
             self.registry.sends_large();
         }
         // On HTTP/2 the request ends with the last piece, and a lock for it would be taken for nobody to see.
-        if self.state() != State::Http2 || !is_all() {
+        if self.state() != State::Http2 || !is_last {
             self.count_bytes(key, bytes as u64, &self.sent, |request| &mut request.sent);
         }
     }

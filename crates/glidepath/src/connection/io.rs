@@ -84,7 +84,11 @@ impl AsyncRead for Io {
         match &mut this.socket {
             Socket::Own(stream) => {
                 let before = buf.filled().len();
-                or_end(ready!(Pin::new(stream).poll_read(cx, buf)))?;
+                match Pin::new(stream).poll_read(cx, buf) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(error) => return Poll::Ready(or_end(error)),
+                    Poll::Pending => return Poll::Pending,
+                }
                 match &buf.filled()[before..] {
                     [] => this.ended = buf.remaining() > 0,
                     read if is_blank(read) => {}
@@ -102,7 +106,8 @@ impl AsyncWrite for Io {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().socket {
-            Socket::Own(stream) => Pin::new(stream).poll_write(cx, buf),
+            // hyper yields by itself when it has gone round often enough.
+            Socket::Own(stream) => stream.poll_send(cx, buf),
             Socket::Shared(wire) => wire.poll_write(cx, &[io::IoSlice::new(buf)]),
             Socket::Gone => gone(),
         }
@@ -133,7 +138,9 @@ impl AsyncWrite for Io {
         let this = self.get_mut();
         match &mut this.socket {
             Socket::Own(stream) => {
-                ready!(Pin::new(stream).poll_flush(cx))?;
+                if stream.is_tls() {
+                    ready!(Pin::new(stream).poll_flush(cx))?;
+                }
                 // hyper flushes the IO only when its own buffer is empty: the response is wholly with the kernel.
                 if let Some(upgrade) = this.entry.flushed() {
                     this.share(upgrade);

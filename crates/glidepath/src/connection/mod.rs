@@ -623,6 +623,7 @@ impl<A: App> Drop for Connection<A> {
 }
 
 /// Empty lines before a request line are none (RFC 9112, section 2.2).
+#[inline]
 fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }

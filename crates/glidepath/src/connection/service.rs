@@ -281,8 +281,13 @@ impl<A: App> TrackedCall<A> {
     fn poll_app(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<TrackedBody<A::Body>>, BoxError>> {
         let mut this = self.project();
         let Some(guard) = this.guard.as_mut() else { return Poll::Pending };
-        let mut response = match this.call.as_mut().poll(guard, *this.http1, cx) {
-            Poll::Ready(Ok(response)) => response.map(Some),
+        let answer = Answer { http1: *this.http1, bodiless: *this.bodiless, connect: *this.connect, grpc: *this.grpc };
+        let response = match this.call.as_mut().poll(guard, *this.http1, cx) {
+            Poll::Ready(Ok(response)) => {
+                // One that has told its length must keep to it.
+                let open_ended = response.body().size_hint().exact().is_none();
+                return Poll::Ready(Ok(answer.follow(response, Some, open_ended, this.guard, this.tunnel)));
+            }
             Poll::Ready(Err(Failure::App(error))) => {
                 tracing::error!(target: "glidepath::request", %error, "the app failed; answering 500");
                 empty(StatusCode::INTERNAL_SERVER_ERROR)
@@ -298,37 +303,63 @@ impl<A: App> TrackedCall<A> {
                 if *this.grpc { grpc_unavailable() } else { unavailable() }
             }
         };
+        Poll::Ready(Ok(answer.follow(response, |()| None, false, this.guard, this.tunnel)))
+    }
+}
+
+/// What a request says of its answer.
+struct Answer {
+    http1: bool,
+    bodiless: bool,
+    connect: bool,
+    grpc: bool,
+}
+
+impl Answer {
+    /// The answer as hyper gets it. `body` makes its body of what `response` has, `None` for an empty one of our own.
+    #[inline]
+    fn follow<T, B: http_body::Body>(
+        self,
+        mut response: Response<T>,
+        body: impl FnOnce(T) -> Option<B>,
+        open_ended: bool,
+        guard: &mut Option<Guard>,
+        tunnel: &mut Option<Box<Tunnel>>,
+    ) -> Response<TrackedBody<B>> {
         let status = response.status();
-        let switches = status == StatusCode::SWITCHING_PROTOCOLS || (*this.connect && status.is_success());
-        if *this.http1 && switches {
-            // It says `Connection: upgrade`, and has no further response on its connection.
-            guard.entry.upgrade(guard.key, upgrade(&response));
-        } else if *this.http1 && guard.entry.stage() >= Stage::TurnAway {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        let mut events_end = None;
+        if let Some(guard) = guard {
+            let switches = status == StatusCode::SWITCHING_PROTOCOLS || (self.connect && status.is_success());
+            if self.http1 && switches {
+                // It says `Connection: upgrade`, and has no further response on its connection.
+                guard.entry.upgrade(guard.key, upgrade(&response));
+            } else if self.http1 && guard.entry.stage() >= Stage::TurnAway {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            if open_ended && is_of(response.headers(), b"text/event-stream") {
+                let to_deadline = guard.entry.registry().plan().events_to_deadline;
+                events_end = Some(if to_deadline { Stage::Answer } else { Stage::Drain });
+            }
         }
-        let bodiless = *this.bodiless
+        let bodiless = self.bodiless
             || status.is_informational()
             || status == StatusCode::NO_CONTENT
             || status == StatusCode::NOT_MODIFIED;
-        // One that has told its length must keep to it.
-        let open_ended = response.body().as_ref().is_some_and(|body| body.size_hint().exact().is_none());
-        let events_end = (open_ended && is_of(response.headers(), b"text/event-stream"))
-            .then(|| if guard.entry.registry().plan().events_to_deadline { Stage::Answer } else { Stage::Drain });
         // Not gRPC-Web: there the trailers are part of the body, and only the app knows where in it they may stand.
-        let grpc = *this.grpc && is_of(response.headers(), b"application/grpc");
-        let guard = match (this.guard.take(), this.tunnel.take()) {
+        let grpc = self.grpc && is_of(response.headers(), b"application/grpc");
+        let guard = match (guard.take(), tunnel.take()) {
             (Some(guard), Some(tunnel)) if status.is_success() => {
                 tunnel.open(guard);
                 None
             }
             (guard, _) => guard,
         };
-        Poll::Ready(Ok(response.map(|inner| TrackedBody::new(inner, guard, bodiless, events_end, grpc))))
+        response.map(|inner| TrackedBody::new(body(inner), guard, bodiless, events_end, grpc))
     }
 }
 
-fn empty<B>(status: StatusCode) -> Response<Option<B>> {
-    let mut response = Response::new(None);
+fn empty(status: StatusCode) -> Response<()> {
+    let mut response = Response::new(());
     *response.status_mut() = status;
     response
 }
@@ -339,7 +370,7 @@ fn upgrade<B>(response: &Response<B>) -> Upgrade {
 }
 
 /// The answer at the deadline: nothing was done wrong, and the next server may be asked at once (END-2).
-fn unavailable<B>() -> Response<Option<B>> {
+fn unavailable() -> Response<()> {
     let mut response = empty(StatusCode::SERVICE_UNAVAILABLE);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
@@ -347,7 +378,7 @@ fn unavailable<B>() -> Response<Option<B>> {
 
 /// The same for gRPC, which reads its status in trailers: here they are the whole response (gRPC over HTTP/2,
 /// "Trailers-Only").
-fn grpc_unavailable<B>() -> Response<Option<B>> {
+fn grpc_unavailable() -> Response<()> {
     let mut response = empty(StatusCode::OK);
     *response.headers_mut() = grpc_trailers();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -388,9 +419,11 @@ pin_project! {
 
     impl<B: http_body::Body> PinnedDrop for TrackedBody<B> {
         fn drop(this: Pin<&mut Self>) {
-            let ended = this.bodiless || this.inner.as_ref().is_none_or(http_body::Body::is_end_stream);
-            if let Some(guard) = this.project().guard {
-                if ended && guard.end == RequestEnd::Abandoned {
+            let this = this.project();
+            if let Some(guard) = this.guard {
+                // One that hyper has not asked for anything may be at its end all the same.
+                let is_open = guard.end == RequestEnd::Abandoned;
+                if is_open && (*this.bodiless || this.inner.as_ref().as_pin_ref().is_none_or(|body| body.is_end_stream())) {
                     guard.end = RequestEnd::Answered;
                 }
             }
@@ -458,13 +491,17 @@ impl<B: http_body::Body<Data: Buf, Error: Into<BoxError>>> TrackedBody<B> {
         }
         match inner.as_mut().poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    if let Some(guard) = this.guard {
-                        guard.entry.sent(guard.key, data.remaining(), || inner.is_end_stream());
+                let is_last = inner.is_end_stream();
+                if let Some(guard) = this.guard {
+                    if let Some(data) = frame.data_ref() {
+                        guard.entry.sent(guard.key, data.remaining(), is_last);
                     }
-                    if this.events_end.is_some() {
-                        follow(this.events, data);
+                    if is_last {
+                        guard.end = RequestEnd::Answered;
                     }
+                }
+                if let Some(data) = frame.data_ref().filter(|_| this.events_end.is_some()) {
+                    follow(this.events, data);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
