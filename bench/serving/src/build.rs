@@ -46,8 +46,8 @@ pub(crate) fn plan() -> anyhow::Result<Plan> {
     let mut plan = Plan::new(
         "What building costs",
         "The README's example as a package of its own, and the same with axum::serve and its own way to end, with HTTP/2 in both \
-         (axum alone takes 8 crates less without it). Crates are all that cargo tree names without build and test dependencies, the program itself left out. Each release build begins with nothing \
-         built; the sizes are of stripped programs.",
+         (axum alone takes 8 crates less without it). Crates are all that cargo tree names without build and test dependencies, \
+         the program itself left out. Each release build begins with nothing built; the sizes are of stripped programs.",
         3,
     );
     for (title, unit) in [("crates", ""), ("release build from nothing", "s"), ("stripped program", "KB")] {
