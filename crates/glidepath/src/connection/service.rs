@@ -102,12 +102,14 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Tracked<A> {
         let http1 = request.version() != Version::HTTP_2;
         let guard = Guard::new(&self.entry, key, spanned);
         TrackedCall {
-            http1,
-            bodiless: request.method() == Method::HEAD,
-            connect: request.method() == Method::CONNECT,
+            answer: Answer {
+                http1,
+                bodiless: request.method() == Method::HEAD,
+                connect: request.method() == Method::CONNECT,
+                // gRPC's requests are all POST; others need not be searched for what they carry.
+                grpc: !http1 && request.method() == Method::POST && is_of(request.headers(), b"application/grpc"),
+            },
             tunnel,
-            // gRPC's requests are all POST; others need not be searched for what they carry.
-            grpc: !http1 && request.method() == Method::POST && is_of(request.headers(), b"application/grpc"),
             // An app that is ready is called at once: a request is large, and so is not moved once more. Not where another
             // task polls (HTTP/2): what the app does there is not to hold up the connection.
             call: match http1 {
@@ -172,11 +174,8 @@ impl Drop for Guard {
 pin_project! {
     /// One request with the app.
     pub(crate) struct TrackedCall<A: App> {
-        http1: bool,
-        bodiless: bool,
-        connect: bool,
+        answer: Answer,
         tunnel: Option<Box<Tunnel>>,
-        grpc: bool,
         guard: Option<Guard>,
         #[pin]
         call: Call<A>,
@@ -281,8 +280,8 @@ impl<A: App> TrackedCall<A> {
     fn poll_app(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<TrackedBody<A::Body>>, BoxError>> {
         let mut this = self.project();
         let Some(guard) = this.guard.as_mut() else { return Poll::Pending };
-        let answer = Answer { http1: *this.http1, bodiless: *this.bodiless, connect: *this.connect, grpc: *this.grpc };
-        let response = match this.call.as_mut().poll(guard, *this.http1, cx) {
+        let answer = *this.answer;
+        let response = match this.call.as_mut().poll(guard, answer.http1, cx) {
             Poll::Ready(Ok(response)) => {
                 // One that has told its length must keep to it.
                 let open_ended = response.body().size_hint().exact().is_none();
@@ -300,7 +299,7 @@ impl<A: App> TrackedCall<A> {
             Poll::Pending if guard.wait(cx) < Stage::Answer => return Poll::Pending,
             Poll::Pending => {
                 guard.end = RequestEnd::Cut;
-                if *this.grpc { grpc_unavailable() } else { unavailable() }
+                if answer.grpc { grpc_unavailable() } else { unavailable() }
             }
         };
         Poll::Ready(Ok(answer.follow(response, |()| None, false, this.guard, this.tunnel)))
@@ -308,6 +307,7 @@ impl<A: App> TrackedCall<A> {
 }
 
 /// What a request says of its answer.
+#[derive(Clone, Copy)]
 struct Answer {
     http1: bool,
     bodiless: bool,
