@@ -27,6 +27,8 @@ pub(crate) enum Part {
     Connections,
     /// Memory of a keep-alive connection at rest, plain and over TLS
     Rest,
+    /// CPU time of a request on a connection that was at rest, and of going to rest again
+    Wake,
     /// SIGTERM to exit with connections at rest
     Exit,
     /// The last answer to exit
@@ -92,6 +94,7 @@ impl Part {
                 connections(all(&[Kind::BareHttp1, Kind::Glidepath])?, if effort.quick { 5_000 } else { 100_000 })
             }
             Part::Rest => rest(all(&[Kind::Floor, Kind::BareHttp1, Kind::Glidepath])?, effort.quick),
+            Part::Wake => wake(all(&[Kind::BareHttp1, Kind::Glidepath])?, effort.quick),
             Part::Exit => exit(all(&[Kind::Floor, Kind::Glidepath])?, effort.quick),
             Part::Last => last(all(&[Kind::Glidepath])?),
             Part::Build => build::plan(),
@@ -242,6 +245,40 @@ fn growth(program: &Program, count: usize, tls: bool) -> anyhow::Result<f64> {
     client::drop_all(connections);
     ensure!(open == count, "it has closed {} of {count} connections at rest", count - open);
     Ok(after.saturating_sub(before) as f64 / count as f64)
+}
+
+fn wake(programs: Vec<Program>, quick: bool) -> anyhow::Result<Plan> {
+    let count = *sizes(if quick { QUICK_SIZES } else { &[1_000, 10_000] })?.last().expect("there is a size that fits");
+    // So many that a tick of the kernel's clock, which it books by, is little for each.
+    let turns = 40_000_usize.div_ceil(count);
+    let mut plan = Plan::new(
+        "CPU time of a request after a rest",
+        "Keep-alive connections that have been at rest for 3 s are asked once, one after the other, and left alone again; several \
+         times over. Counted is all that the server does in that time: who gives memory back at rest pays for that here, too.",
+        5,
+    );
+    let bare = Kind::BareHttp1.title();
+    let mut group = Group::new(format!("{} connections, GET / on each every 3 s", thousands(count)), "us", Some(bare));
+    group.wanted = Some(Wanted::Above(2.0, bare.to_owned()));
+    plan.add(group, &programs, |program| job(program, move |program| woken(program, count, turns)));
+    Ok(plan)
+}
+
+fn woken(program: &Program, count: usize, turns: usize) -> anyhow::Result<f64> {
+    let server = Server::start(&program.serving, false)?;
+    let mut connections = client::open(server.address, count, false)?;
+    pause(REST);
+    let before = server.cpu()?;
+    for _ in 0..turns {
+        for connection in &mut connections {
+            let after = client::ask(connection, "/").context("after a rest")?;
+            ensure!(after == client::After::Stays, "it keeps no connection");
+        }
+        pause(REST);
+    }
+    let spent = server.cpu()?.saturating_sub(before);
+    client::drop_all(connections);
+    Ok(spent.as_secs_f64() * 1e6 / (count * turns) as f64)
 }
 
 fn exit(programs: Vec<Program>, quick: bool) -> anyhow::Result<Plan> {

@@ -14,6 +14,7 @@ mod found;
 mod judge;
 pub mod model;
 pub mod page;
+mod ports;
 mod promises;
 mod record;
 mod seen;

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use rustix::process::{
 use thiserror::Error;
 
 use crate::clock::{ms, now, pause, since, wait_until};
+use crate::ports::free_port;
 use crate::record::Recorder;
 use crate::settings::{Settings, Stop, Tls, Variable, Whom, Work, signal_name};
 use crate::wire::http1::{Client, Missing};
@@ -489,24 +490,6 @@ fn is_dead(pid: Pid) -> bool {
 fn next_mark() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// Below the ports that the kernel gives to clients: one of ours that connects to a closed port there could meet itself.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Other checks may run on this machine.
-    static FIRST: OnceLock<u32> = OnceLock::new();
-    let first = *FIRST.get_or_init(|| {
-        let now = jiff::Timestamp::now().subsec_nanosecond().unsigned_abs();
-        std::process::id().wrapping_mul(97).wrapping_add(now / 1000)
-    });
-    loop {
-        let offset = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = (12_000 + first.wrapping_add(offset) % 20_000) as u16;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 fn is_taken(address: SocketAddr) -> bool {

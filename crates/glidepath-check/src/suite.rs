@@ -15,8 +15,9 @@ use crate::clock::{now, since, waited_for_processors};
 use crate::found::{Findings, Unfit, socket_path};
 use crate::judge::{Judgement, Played, judge};
 use crate::model::{self, Score, Timeline, Verdict};
+use crate::ports::free_port;
 use crate::record::Recorder;
-use crate::server::{Server, Start, free_port, is_interrupted};
+use crate::server::{Server, Start, is_interrupted};
 use crate::settings::{Grace, Settings, Tls, Variable, Work};
 use crate::stage::{Stage, Trouble};
 
