@@ -248,37 +248,49 @@ fn growth(program: &Program, count: usize, tls: bool) -> anyhow::Result<f64> {
 }
 
 fn wake(programs: Vec<Program>, quick: bool) -> anyhow::Result<Plan> {
-    let count = *sizes(if quick { QUICK_SIZES } else { &[1_000, 10_000] })?.last().expect("there is a size that fits");
-    // So many that a tick of the kernel's clock, which it books by, is little for each.
-    let turns = 40_000_usize.div_ceil(count);
+    /// The kernel books by ticks of 10 ms; of so many requests that is little for each.
+    const TURNS: usize = 4;
+    let count = *sizes(if quick { &[5_000] } else { &[10_000] })?.first().expect("one fits");
     let mut plan = Plan::new(
         "CPU time of a request after a rest",
-        "Keep-alive connections that have been at rest for 3 s are asked once, one after the other, and left alone again; several \
-         times over. Counted is all that the server does in that time: who gives memory back at rest pays for that here, too.",
+        "Keep-alive connections that have been at rest for 3 s are asked once, one after the other, and left alone again, four \
+         times. Counted is what the server spends while they are asked, and on all of it with the rest behind: who gives \
+         memory back there pays for that, too.",
         5,
     );
     let bare = Kind::BareHttp1.title();
-    let mut group = Group::new(format!("{} connections, GET / on each every 3 s", thousands(count)), "us", Some(bare));
-    group.wanted = Some(Wanted::Above(2.0, bare.to_owned()));
-    plan.add(group, &programs, |program| job(program, move |program| woken(program, count, turns)));
+    for title in ["the request", "the request, and going to rest again"] {
+        let mut group = Group::new(format!("{} connections: {title}", thousands(count)), "us", Some(bare));
+        group.wanted = Some(Wanted::Above(2.0, bare.to_owned()));
+        group.rows = programs.iter().map(|program| Row::new(&program.title, program.ours)).collect();
+        plan.question.groups.push(group);
+    }
+    plan.jobs.extend(programs.into_iter().enumerate().map(|(row, program)| Job {
+        name: program.title.clone(),
+        rows: vec![(0, row), (1, row)],
+        measure: Box::new(move || woken(&program, count, TURNS)),
+    }));
     Ok(plan)
 }
 
-fn woken(program: &Program, count: usize, turns: usize) -> anyhow::Result<f64> {
+/// Microseconds of the processor for each request, without the rest behind it and with it.
+fn woken(program: &Program, count: usize, turns: usize) -> anyhow::Result<Vec<f64>> {
     let server = Server::start(&program.serving, false)?;
     let mut connections = client::open(server.address, count, false)?;
     pause(REST);
-    let before = server.cpu()?;
+    let (mut asked, mut all) = (Duration::ZERO, Duration::ZERO);
     for _ in 0..turns {
+        let before = server.cpu()?;
         for connection in &mut connections {
             let after = client::ask(connection, "/").context("after a rest")?;
             ensure!(after == client::After::Stays, "it keeps no connection");
         }
+        asked += server.cpu()?.saturating_sub(before);
         pause(REST);
+        all += server.cpu()?.saturating_sub(before);
     }
-    let spent = server.cpu()?.saturating_sub(before);
     client::drop_all(connections);
-    Ok(spent.as_secs_f64() * 1e6 / (count * turns) as f64)
+    Ok([asked, all].map(|spent| spent.as_secs_f64() * 1e6 / (count * turns) as f64).to_vec())
 }
 
 fn exit(programs: Vec<Program>, quick: bool) -> anyhow::Result<Plan> {

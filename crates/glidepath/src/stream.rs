@@ -70,22 +70,9 @@ impl Stream {
         }
     }
 
-    /// Waits for a request without holding a buffer for it: what comes is left where it is if that is possible, and put
-    /// into `first` if not. Zero at the end of the stream.
+    /// Reads what is there, and holds no buffer while nothing is; zero at the end of the stream.
     ///
     /// Records of TLS must be read to know whether they hold a byte of a request: alerts and tickets do not.
-    pub(crate) fn poll_request(&mut self, first: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Plain(socket) => {
-                let _ = first;
-                socket.poll_peek(cx)
-            }
-            #[cfg(feature = "tls")]
-            Self::Tls(_) => self.poll_first(first, cx),
-        }
-    }
-
-    /// Reads what is there; zero at the end of the stream.
     pub(crate) fn poll_first(&mut self, first: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut buf = [const { MaybeUninit::uninit() }; 4096];
         let mut read = ReadBuf::uninit(&mut buf);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tracing::Span;
 
+use super::REST_AFTER;
 use super::registry::{Ended, Registry, Stage};
 use super::requests::{Count, Key, Request, Requests};
 use super::upgraded::{Upgrade, Wire};
@@ -363,8 +364,6 @@ impl Entry {
 
     /// Whether the sweep must wake it, and for what.
     pub(super) fn is_due(&self, now: u64, plan: &Plan) -> bool {
-        /// How long a connection is idle before it gives its HTTP state back.
-        const MOMENT: u64 = 1000;
         let age = now.saturating_sub(self.since.load(Relaxed));
         let over = |limit: Duration| u128::from(age) >= limit.as_millis();
         let nudge = match self.state() {
@@ -372,7 +371,7 @@ impl Entry {
             State::Fresh | State::Head if over(plan.head_timeout) => Nudge::TimedOut,
             State::Rest if over(plan.idle_timeout) => Nudge::TimedOut,
             State::Idle if over(plan.idle_timeout) => Nudge::TimedOut,
-            State::Idle if age >= MOMENT && !self.is_body_open() => Nudge::Park,
+            State::Idle if over(REST_AFTER) && !self.is_body_open() => Nudge::Park,
             State::Http2 if over(plan.idle_timeout) && self.in_flight() == 0 => Nudge::TimedOut,
             _ => return false,
         };

@@ -66,6 +66,9 @@ use crate::tls::Handshake;
 /// In the drain, how long an HTTP/2 peer with no stream open may take to answer our PING and leave.
 const GOAWAY_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long a connection is idle before it gives its HTTP state back.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
 type Http1<A> = http1::UpgradeableConnection<TokioIo<Io>, Tracked<A>>;
 type Http2<A> = http2::Connection<TokioIo<Io>, Tracked<A>, TokioExecutor>;
 
@@ -79,6 +82,8 @@ pub(crate) struct Connection<A: App> {
     asked_to_close: bool,
     /// hyper hands an answer's pieces to the kernel as they are, by writev(2), and copies none behind its head.
     gathers: bool,
+    /// Its request came after a rest, and so may the next one: hyper is let go right behind the answer.
+    naps: bool,
 }
 
 /// Each variant holds only what that part of the life may use. Small at rest: what is large is boxed.
@@ -160,7 +165,15 @@ impl<A: App> Connection<A> {
     }
 
     fn begin(life: Life<A>, entry: Arc<Entry>) -> Self {
-        Self { entry, life, alarm: Alarm::default(), registered: false, asked_to_close: false, gathers: false }
+        Self {
+            entry,
+            life,
+            alarm: Alarm::default(),
+            registered: false,
+            asked_to_close: false,
+            gathers: false,
+            naps: false,
+        }
     }
 
     fn poll_life(&mut self, cx: &mut Context<'_>) -> Next {
@@ -262,7 +275,7 @@ impl<A: App> Connection<A> {
         let nudge = self.entry.take_nudge();
         match self.entry.state() {
             State::Idle if self.entry.is_body_open() => self.wait_for_body(nudge == Nudge::TimedOut),
-            State::Idle if nudge != Nudge::Nothing || self.entry.stage() >= Stage::Drain => self.park(),
+            State::Idle if self.naps || nudge != Nudge::Nothing || self.entry.stage() >= Stage::Drain => self.park(),
             State::Idle if self.entry.has_sent_large() && !self.gathers => self.gather(),
             State::Head if nudge == Nudge::TimedOut => self.time_out(),
             State::Head => self.wait_for_head(),
@@ -370,7 +383,7 @@ impl<A: App> Connection<A> {
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Next {
         let Life::Rest { stream, .. } = &mut self.life else { return Next::FOREVER };
         let mut first = BytesMut::new();
-        match stream.poll_request(&mut first, cx) {
+        match stream.poll_first(&mut first, cx) {
             Poll::Ready(Ok(0)) => self.close(End::Finished),
             Poll::Ready(Ok(_)) => self.begin_head(first.freeze()),
             Poll::Ready(Err(_)) => self.finish(End::Failed),
@@ -384,6 +397,7 @@ impl<A: App> Connection<A> {
 
     /// The next request comes on a connection at rest.
     fn begin_head(&mut self, first: Bytes) -> Next {
+        self.naps = self.entry.age() >= REST_AFTER;
         self.entry.heard();
         if let Life::Rest { stream, app } = self.take_life() {
             self.start_http1(stream, first, app);
