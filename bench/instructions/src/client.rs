@@ -27,6 +27,8 @@ pub(crate) enum Load {
     Http2,
     /// Connections with one HTTP/1.1 request each
     Connections,
+    /// Connections with two: the second wakes a connection at rest
+    Woken,
 }
 
 impl Load {
@@ -35,6 +37,7 @@ impl Load {
             Load::Http1 => "http/1.1 request",
             Load::Http2 => "http/2 request",
             Load::Connections => "connection with one request",
+            Load::Woken => "connection with two requests",
         }
     }
 
@@ -43,16 +46,16 @@ impl Load {
         match self {
             Load::Http1 => (100, 1100),
             Load::Http2 => (10, 110),
-            Load::Connections => (100, 600),
+            Load::Connections | Load::Woken => (100, 600),
         }
     }
 
-    /// In each round.
+    /// So many of what the name says, in each round.
     pub(crate) fn requests(self) -> u32 {
         match self {
             Load::Http1 => CONNECTIONS as u32,
             Load::Http2 => (CONNECTIONS * STREAMS) as u32,
-            Load::Connections => 1,
+            Load::Connections | Load::Woken => 1,
         }
     }
 
@@ -60,7 +63,8 @@ impl Load {
         match self {
             Load::Http1 => http1(server, rounds),
             Load::Http2 => http2(server.address, rounds),
-            Load::Connections => (0..rounds).try_for_each(|_| connection(server)),
+            Load::Connections => (0..rounds).try_for_each(|_| connection(server, 1)),
+            Load::Woken => (0..rounds).try_for_each(|_| connection(server, 2)),
         }
     }
 }
@@ -90,9 +94,9 @@ fn http1(server: &Server, rounds: u32) -> anyhow::Result<()> {
 }
 
 /// One that is accepted before it asks, and done with before the next comes.
-fn connection(server: &Server) -> anyhow::Result<()> {
+fn connection(server: &Server, requests: u32) -> anyhow::Result<()> {
     let mut stream = server.rests_after(|| connect(server.address))?;
-    server.rests_after(|| ask(&mut stream))?;
+    (0..requests).try_for_each(|_| server.rests_after(|| ask(&mut stream)))?;
     server.rests_after(|| {
         drop(stream);
         Ok(())

@@ -78,17 +78,17 @@ fn whole(answer: &[u8]) -> anyhow::Result<Option<After>> {
     Ok(complete.then_some(after))
 }
 
-/// Opens so many, and asks each once.
+/// Opens so many, and asks each once: one after the other, and over TLS some at a time, since there are servers that let a
+/// client wait 40 ms in each handshake (Nagle's algorithm).
 pub(crate) fn open(to: SocketAddr, count: usize, tls: bool) -> anyhow::Result<Vec<TcpStream>> {
     let config = Arc::new(tls_config()?);
-    let mut connections = Vec::with_capacity(count);
-    for place in 0..count {
+    let one = |place: usize| {
         let mut stream = connect(to)?;
         let after = if tls { ask_by_tls(&mut stream, &config) } else { ask(&mut stream, "/") };
         ensure!(after.with_context(|| format!("connection {place}"))? == After::Stays, "it keeps no connection");
-        connections.push(stream);
-    }
-    Ok(connections)
+        Ok(stream)
+    };
+    each(count, if tls { AT_A_TIME } else { 1 }, one)
 }
 
 /// Those that the server has not closed.
@@ -111,15 +111,25 @@ pub(crate) fn drop_all(connections: Vec<TcpStream>) {
 
 /// Opens so many, some at a time, asks each once, and closes it.
 pub(crate) fn churn(to: SocketAddr, count: usize) -> anyhow::Result<()> {
+    let one = |place| ask(&mut connect(to)?, "/").map(drop).with_context(|| format!("connection {place}"));
+    each(count, AT_A_TIME, one).map(drop)
+}
+
+/// Does it so many times, with so many threads.
+fn each<T: Send>(
+    count: usize,
+    threads: usize,
+    one: impl Fn(usize) -> anyhow::Result<T> + Sync,
+) -> anyhow::Result<Vec<T>> {
+    let one = &one;
+    let all_of = |first: usize| move || (first..count).step_by(threads).map(one).collect::<anyhow::Result<Vec<_>>>();
     std::thread::scope(|scope| {
-        let one_after_the_other = |worker: usize| {
-            for place in (worker..count).step_by(AT_A_TIME) {
-                ask(&mut connect(to)?, "/").with_context(|| format!("connection {place}"))?;
-            }
-            anyhow::Ok(())
-        };
-        let workers: Vec<_> = (0..AT_A_TIME).map(|worker| scope.spawn(move || one_after_the_other(worker))).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().expect("it does not panic"))
+        let threads: Vec<_> = (0..threads).map(|first| scope.spawn(all_of(first))).collect();
+        let mut done = Vec::with_capacity(count);
+        for thread in threads {
+            done.extend(thread.join().expect("it does not panic")?);
+        }
+        Ok(done)
     })
 }
 

@@ -198,7 +198,7 @@ fn connections(programs: Vec<Program>, count: usize) -> anyhow::Result<Plan> {
 fn rest(programs: Vec<Program>, quick: bool) -> anyhow::Result<Plan> {
     let mut plan = Plan::new(
         "Memory of a connection at rest",
-        "Keep-alive connections are opened one after the other, asked once, and left alone for 3 s. What the server's resident \
+        "Keep-alive connections are opened one after the other (over TLS 16 at a time), asked once, and left alone for 3 s. What the server's resident \
          memory (VmRSS) has grown by, divided by their number; what the kernel keeps for a socket is not in it. A new server \
          each time.",
         3,

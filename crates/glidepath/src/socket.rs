@@ -45,6 +45,7 @@ impl Socket {
     }
 
     /// Waits until something is there, without taking it; zero is the peer's FIN.
+    #[cfg(feature = "tls")]
     pub(crate) fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         loop {
             ready!(each!(self, socket => socket.poll_read_ready(cx)))?;

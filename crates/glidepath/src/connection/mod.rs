@@ -82,7 +82,7 @@ pub(crate) struct Connection<A: App> {
     asked_to_close: bool,
     /// hyper hands an answer's pieces to the kernel as they are, by writev(2), and copies none behind its head.
     gathers: bool,
-    /// Its request came after a rest, and so may the next one: hyper is let go right behind the answer.
+    /// Nothing says yet that the next request follows soon: hyper is let go right behind the answer, and not after a second.
     naps: bool,
 }
 
@@ -172,7 +172,7 @@ impl<A: App> Connection<A> {
             registered: false,
             asked_to_close: false,
             gathers: false,
-            naps: false,
+            naps: true,
         }
     }
 
@@ -385,6 +385,7 @@ impl<A: App> Connection<A> {
         let mut first = BytesMut::new();
         match stream.poll_first(&mut first, cx) {
             Poll::Ready(Ok(0)) => self.close(End::Finished),
+            Poll::Ready(Ok(_)) if is_blank(&first) => Next::Again,
             Poll::Ready(Ok(_)) => self.begin_head(first.freeze()),
             Poll::Ready(Err(_)) => self.finish(End::Failed),
             Poll::Pending if stream.is_inside_record() => self.begin_head(Bytes::new()),
@@ -395,7 +396,7 @@ impl<A: App> Connection<A> {
         }
     }
 
-    /// The next request comes on a connection at rest.
+    /// The next request comes on a connection at rest. If that was long, the one after it is likely to let it rest, too.
     fn begin_head(&mut self, first: Bytes) -> Next {
         self.naps = self.entry.age() >= REST_AFTER;
         self.entry.heard();
@@ -456,38 +457,32 @@ impl<A: App> Connection<A> {
         plan.quiet.saturating_sub(ago(self.entry.asked())).max(reaction.saturating_sub(ago(since)))
     }
 
-    /// Takes the socket back from hyper, which is between two requests. `None` if there was more than met the eye: then
-    /// hyper goes on.
-    fn take_idle(&mut self) -> Option<(Stream, A)> {
+    /// Takes the socket back from hyper, which is between two requests, and what came of the next head behind the last request.
+    fn take_idle(&mut self) -> Option<(Stream, A, Bytes)> {
         let Life::Http1(connection) = self.take_life() else { return None };
         let parts = connection.into_parts()?;
-        let app = parts.service.into_app();
-        let stream = parts.io.into_inner().into_stream()?;
-        if is_blank(&parts.read_buf) && stream.unread() == 0 {
-            return Some((stream, app));
-        }
-        // The beginning of the next head came behind the last request, or is in the kernel by now.
-        self.entry.heard();
-        self.start_http1(stream, parts.read_buf, app);
-        None
+        let first = if is_blank(&parts.read_buf) { Bytes::new() } else { parts.read_buf };
+        Some((parts.io.into_inner().into_stream()?, parts.service.into_app(), first))
     }
 
     /// An answer had a large piece, and hyper copied it. The next ones are likely to be like it.
     fn gather(&mut self) -> Next {
-        if let Some((stream, app)) = self.take_idle() {
-            self.start_http1(stream, Bytes::new(), app);
+        if let Some((stream, app, first)) = self.take_idle() {
+            if !first.is_empty() {
+                self.entry.heard();
+            }
+            self.start_http1(stream, first, app);
         }
         Next::Again
     }
 
     /// Only the socket is kept. In the drain too: so it is known exactly whether a request has come.
     fn park(&mut self) -> Next {
-        if let Some((stream, app)) = self.take_idle() {
-            self.entry.slim();
-            self.life = Life::Rest { stream, app };
-            self.entry.rest();
-        }
-        Next::Again
+        let Some((stream, app, first)) = self.take_idle() else { return Next::Again };
+        self.entry.slim();
+        self.life = Life::Rest { stream, app };
+        self.entry.rest();
+        if first.is_empty() { Next::Again } else { self.begin_head(first) }
     }
 
     /// Part of a head has come.

@@ -455,6 +455,25 @@ pub(crate) async fn idle_8_what_comes_after_a_long_rest_is_answered() {
     assert_adds_up(&report);
 }
 
+/// An empty line before a request line is none (RFC 9112, section 2.2), and begins no head that could come too late.
+#[tokio::test]
+async fn idle_8_an_empty_line_at_rest_begins_no_head() {
+    let lifecycle = Lifecycle::without_signals();
+    let app = Router::new().route("/", get(ok));
+    let (serving, address) = serve(&lifecycle, app, |server| server.head_timeout(ms(200))).await;
+    let mut client = client_at_rest(&lifecycle, address).await;
+    client.write_all(b"\r\n").await.unwrap();
+    client.flush().await.unwrap();
+    // Three looks of the sweep.
+    sleep(ms(1600)).await;
+    client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    client.flush().await.unwrap();
+    let answer = String::from_utf8(read_to(&mut client, b"ok").await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+    lifecycle.handle().begin();
+    assert_eq!(serving.report().await.requests.answered, 2);
+}
+
 /// The same for a connection's end: FIN and reset are seen, and counted as what they are.
 #[tokio::test]
 async fn idle_8_a_client_that_goes_in_a_long_rest_is_seen() {

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::support::http1::{self, Client};
 use super::support::http2::Http2;
-use super::support::{Process, Start, fetch, websocket::WebSocket};
+use super::support::websocket::{TEXT, WebSocket};
+use super::support::{Process, Start, fetch};
 
 /// What the process has dumped, when it has dumped.
 fn dump(server: &Process, signal: Signal) -> Value {
@@ -73,7 +74,10 @@ fn see_4_a_setting_makes_it_json_and_another_goes_on_after_it() {
     let mut streams = Http2::connect(server.address());
     streams.get(1, "/sleep?ms=20000");
     streams.until_read();
-    let _upgraded = WebSocket::open(server.address());
+    let mut upgraded = WebSocket::open(server.address());
+    // Until its handler answers it is a request whose 101 may just be on its way.
+    upgraded.send(TEXT, b"hello");
+    assert_eq!(upgraded.frame(), (0x80 | TEXT, b"hello".to_vec()));
 
     let dump = dump(&server, Signal::USR1);
     assert_eq!(dump["phase"], "serving");

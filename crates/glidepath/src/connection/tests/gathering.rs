@@ -100,12 +100,15 @@ async fn what_stands_behind_the_first_large_answer_is_served() {
         let mut served = Served::by(&registry);
         let lengths: Vec<_> = [LARGE].iter().chain(behind).copied().collect();
         served.asks(&lengths).await;
+        // Hyper may have been let go right behind them.
+        served.asks(&[1]).await;
         assert!(served.connection.gathers);
         let (_, requests, _) = registry.account();
         assert_eq!(requests.started, 0, "they are counted when the connection ends");
         drop(served);
         let (_, requests, _) = registry.account();
-        assert_eq!((requests.started, requests.answered), (lengths.len() as u64, lengths.len() as u64));
+        let all = lengths.len() as u64 + 1;
+        assert_eq!((requests.started, requests.answered), (all, all));
     }
 }
 
