@@ -1,6 +1,6 @@
 //! The load of ours: connections that are opened, asked once, and kept or closed.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,18 +26,31 @@ const HOSTS: std::ops::Range<u32> = 2..252;
 const PORTS: std::ops::Range<u32> = 33_000..53_000;
 
 pub(crate) fn connect(to: SocketAddr) -> anyhow::Result<TcpStream> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let host = HOSTS.start + number / PORTS.len() as u32 % HOSTS.len() as u32;
-    let port = PORTS.start + number % PORTS.len() as u32;
-    let from = SocketAddr::from((Ipv4Addr::new(127, 0, 0, host.try_into()?), port.try_into()?));
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
-    socket.bind(&from.into()).with_context(|| format!("the client's address {from}"))?;
+    let from = bind(&socket)?;
     socket.connect_timeout(&to.into(), PATIENCE).with_context(|| format!("connecting from {from}"))?;
     socket.set_tcp_nodelay(true)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket.into())
+}
+
+/// Gives it the next address that nobody else has: another program on this machine may use some.
+fn bind(socket: &Socket) -> anyhow::Result<SocketAddr> {
+    const TRIES: u32 = 1000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..TRIES {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let host = HOSTS.start + number / PORTS.len() as u32 % HOSTS.len() as u32;
+        let port = PORTS.start + number % PORTS.len() as u32;
+        let from = SocketAddr::from((Ipv4Addr::new(127, 0, 0, host.try_into()?), port.try_into()?));
+        match socket.bind(&from.into()) {
+            Ok(()) => return Ok(from),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error).with_context(|| format!("the client's address {from}")),
+        }
+    }
+    bail!("{TRIES} addresses for clients are taken, one after the other")
 }
 
 /// What the answer said of its connection.

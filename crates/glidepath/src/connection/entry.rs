@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tracing::Span;
 
-use super::REST_AFTER;
 use super::registry::{Ended, Registry, Stage};
 use super::requests::{Count, Key, Request, Requests};
+use super::rest::REST_AFTER;
 use super::upgraded::{Upgrade, Wire};
 use crate::os::coarse_millis;
 use crate::plan::Plan;

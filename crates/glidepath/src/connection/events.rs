@@ -25,16 +25,20 @@ impl Follower {
         self.place == Place::Between
     }
 
-    /// Takes the next bytes of the body.
+    /// Takes the next bytes of the body. What stands in their lines makes no difference: only what stands behind the last of
+    /// them that ends no line is looked at.
     pub(crate) fn follow(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
+        let last = bytes.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r'));
+        if last.is_some() {
+            (self.place, self.after_cr) = (Place::InLine, false);
+        }
+        for &byte in &bytes[last.map_or(0, |last| last + 1)..] {
             let of_last_end = byte == b'\n' && self.after_cr;
             self.after_cr = byte == b'\r';
-            self.place = match (byte, self.place) {
-                (_, place) if of_last_end => place,
-                (b'\n' | b'\r', Place::InLine) => Place::BehindLine,
-                (b'\n' | b'\r', _) => Place::Between,
-                _ => Place::InLine,
+            self.place = match self.place {
+                place if of_last_end => place,
+                Place::InLine => Place::BehindLine,
+                Place::BehindLine | Place::Between => Place::Between,
             };
         }
     }
@@ -72,6 +76,25 @@ mod tests {
             let mut follower = Follower::default();
             follower.follow(line.as_bytes());
             assert!(!follower.is_between(), "{line:?}");
+        }
+    }
+
+    /// All there are of so many bytes, one that ends no line among them.
+    fn pieces(length: u32) -> impl Iterator<Item = Vec<u8>> {
+        let byte = |number: usize, place: u32| b"x\n\r"[number / 3_usize.pow(place) % 3];
+        (0..3_usize.pow(length)).map(move |number| (0..length).map(|place| byte(number, place)).collect())
+    }
+
+    #[test]
+    fn a_piece_is_followed_as_its_bytes_are_one_by_one() {
+        for before in (0..=3).flat_map(pieces) {
+            for piece in (0..=5).flat_map(pieces) {
+                let (mut whole, mut single) = (Follower::default(), Follower::default());
+                whole.follow(&before);
+                whole.follow(&piece);
+                before.iter().chain(&piece).for_each(|byte| single.follow(&[*byte]));
+                assert_eq!((whole.place, whole.after_cr), (single.place, single.after_cr), "{before:?}, {piece:?}");
+            }
         }
     }
 
