@@ -32,7 +32,7 @@ pub(crate) enum State {
     Flight,
     /// The response is complete; its last bytes may not be with the kernel yet. Next: `Idle`.
     Flushing,
-    /// Between two requests. Next: `Head`, or `Rest` after a moment.
+    /// Between two requests of a busy connection. Next: `Head`, or `Rest` after a second; of others at once.
     Idle,
     /// As `Idle`, and the HTTP state is given back. Next: `Head`.
     Rest,
