@@ -246,13 +246,8 @@ fn idle_8_connections_at_rest_cost_little_memory() {
         return skipped("not enough file descriptors");
     };
     let server = Start::target().start();
-    let resident = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid().as_raw_nonzero())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
-    };
     drop(Client::at_rest(server.address()));
-    let before = resident();
+    let before = resident(&server);
     let mut clients: Vec<_> = (0..count).map(|_| Client::connect(server.address())).collect();
     // All at once, so that all of them need memory at the same time.
     for client in &mut clients {
@@ -261,7 +256,7 @@ fn idle_8_connections_at_rest_cost_little_memory() {
     for client in &mut clients {
         client.response().assert_is(200, "ok");
     }
-    let each = || resident().saturating_sub(before) / count;
+    let each = || resident(&server).saturating_sub(before) / count;
     wait_until("they hold 2 KB each", || each() <= 2048);
     let ask = |client: &mut Client| {
         client.get("/");
@@ -280,6 +275,31 @@ fn idle_8_connections_at_rest_cost_little_memory() {
     wait_until("they hold 2 KB each again", || each() <= 2048);
     server.terminate();
     server.exit().assert_code(0);
+}
+
+/// "who has asked only once": each of many, one after the other, and none waited for.
+#[test]
+#[cfg(target_env = "gnu")]
+fn idle_8_connections_that_asked_once_cost_little_memory() {
+    let Some(count) = room_for_connections(2000) else {
+        return skipped("not enough file descriptors");
+    };
+    let server = Start::target().start();
+    drop(Client::at_rest(server.address()));
+    let before = resident(&server);
+    let clients: Vec<_> = (0..count).map(|_| Client::at_rest(server.address())).collect();
+    let each = resident(&server).saturating_sub(before) / clients.len();
+    assert!(each <= 2048, "{each} B each, right after all have asked");
+    server.terminate();
+    server.exit().assert_code(0);
+}
+
+/// The memory that the kernel counts for a server, in bytes.
+#[cfg(target_env = "gnu")]
+fn resident(server: &Process) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid().as_raw_nonzero())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
 fn room_for_connections(count: usize) -> Option<usize> {
