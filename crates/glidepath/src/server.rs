@@ -395,9 +395,9 @@ impl Server {
 
     /// Whether memory that many connections at rest have freed goes back to the system. Yes, unless set.
     ///
-    /// Some seconds after 256 busy connections or more have become idle the C library is asked for that (malloc_trim(3)), on Linux with glibc. It
-    /// takes about a microsecond for each hole in the whole program's heap, and who allocates meanwhile may wait; so it is done for a
-    /// thousandth of the time at most. Say no where the heap is large and full of holes, and such a pause would hurt.
+    /// Some seconds after 256 busy connections or more have become idle the C library is asked for that (malloc_trim(3)), on Linux
+    /// with glibc. It takes about a microsecond for each hole in the whole program's heap, and who allocates meanwhile may wait; so it is
+    /// done for a thousandth of the time at most. Say no where the heap is large and full of holes, and such a pause would hurt.
     pub fn give_back_memory(mut self, yes: bool) -> Self {
         self.plan.give_back_memory = yes;
         self

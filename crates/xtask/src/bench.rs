@@ -18,7 +18,7 @@ const NEAREST: [&str; 4] = ["actix", "axum-serve", "axum-server", "hyper-util"];
 /// What to measure, and against whom.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// http1, http2, connections, rest, exit, last, build, inside; all but the last two when none is named
+    /// http1, http2, connections, rest, wake, exit, last, build, inside; all but the last two when none is named
     parts: Vec<String>,
     /// The peers to compare with, by name, with commas between them [default: the Rust servers nearest to ours]
     #[arg(long, value_delimiter = ',')]

@@ -242,12 +242,9 @@ pub(crate) fn idle_6_many_connections_at_rest_end_in_proportion() {
 #[test]
 #[cfg(target_env = "gnu")]
 fn idle_8_connections_at_rest_cost_little_memory() {
-    let Some(count) = room_for_connections(2000) else {
+    let Some((server, count, before)) = with_memory_before_connections() else {
         return skipped("not enough file descriptors");
     };
-    let server = Start::target().start();
-    drop(Client::at_rest(server.address()));
-    let before = resident(&server);
     let mut clients: Vec<_> = (0..count).map(|_| Client::connect(server.address())).collect();
     // All at once, so that all of them need memory at the same time.
     for client in &mut clients {
@@ -281,17 +278,24 @@ fn idle_8_connections_at_rest_cost_little_memory() {
 #[test]
 #[cfg(target_env = "gnu")]
 fn idle_8_connections_that_asked_once_cost_little_memory() {
-    let Some(count) = room_for_connections(2000) else {
+    let Some((server, count, before)) = with_memory_before_connections() else {
         return skipped("not enough file descriptors");
     };
-    let server = Start::target().start();
-    drop(Client::at_rest(server.address()));
-    let before = resident(&server);
     let clients: Vec<_> = (0..count).map(|_| Client::at_rest(server.address())).collect();
     let each = resident(&server).saturating_sub(before) / clients.len();
     assert!(each <= 2048, "{each} B each, right after all have asked");
     server.terminate();
     server.exit().assert_code(0);
+}
+
+/// A server for so many connections, and its memory before the first of them.
+#[cfg(target_env = "gnu")]
+fn with_memory_before_connections() -> Option<(Process, usize, usize)> {
+    let count = room_for_connections(2000)?;
+    let server = Start::target().start();
+    drop(Client::at_rest(server.address()));
+    let before = resident(&server);
+    Some((server, count, before))
 }
 
 /// The memory that the kernel counts for a server, in bytes.

@@ -93,35 +93,47 @@ async fn who_has_sent_a_large_piece_gathers_from_then_on() {
     assert!(!later.connection.gathers, "that was a minute ago");
 }
 
+/// One that is busy keeps hyper, and is given another between two requests; one that is new rests behind its first answers.
 #[tokio::test]
 async fn what_stands_behind_the_first_large_answer_is_served() {
     for behind in [&[1, 1][..], &[LARGE, 1], &[1, LARGE, LARGE]] {
-        let registry = Registry::new(&Plan::default(), Arc::default());
-        let mut served = Served::by(&registry);
-        let lengths: Vec<_> = [LARGE].iter().chain(behind).copied().collect();
-        served.asks(&lengths).await;
-        // Hyper may have been let go right behind them.
-        served.asks(&[1]).await;
-        assert!(served.connection.gathers);
-        let (_, requests, _) = registry.account();
-        assert_eq!(requests.started, 0, "they are counted when the connection ends");
-        drop(served);
-        let (_, requests, _) = registry.account();
-        let all = lengths.len() as u64 + 1;
-        assert_eq!((requests.started, requests.answered), (all, all));
+        for before in [&[][..], &[1, 1]] {
+            let registry = Registry::new(&Plan::default(), Arc::default());
+            let mut served = Served::by(&registry);
+            for length in before {
+                served.asks(&[*length]).await;
+            }
+            let lengths: Vec<_> = [LARGE].iter().chain(behind).copied().collect();
+            served.asks(&lengths).await;
+            let rests = matches!(served.connection.life, Life::Rest { .. });
+            assert_eq!((rests, served.connection.gathers), (before.is_empty(), !before.is_empty()));
+            served.asks(&[1]).await;
+            assert!(served.connection.gathers);
+            let (_, requests, _) = registry.account();
+            assert_eq!(requests.started, 0, "they are counted when the connection ends");
+            drop(served);
+            let (_, requests, _) = registry.account();
+            let all = (before.len() + lengths.len() + 1) as u64;
+            assert_eq!((requests.started, requests.answered), (all, all));
+        }
     }
 }
 
 /// Half a head, which hyper holds when it is left for its successor.
 #[tokio::test]
 async fn half_a_head_behind_the_first_large_answer_is_kept() {
-    let registry = Registry::new(&Plan::default(), Arc::default());
-    let mut served = Served::by(&registry);
-    let asks = format!("GET /{LARGE} HTTP/1.1\r\nhost: a\r\n\r\nGET /1 HT");
-    served.client.write_all(asks.as_bytes()).await.unwrap();
-    served.reads(LARGE).await;
-    served.client.write_all(b"TP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-    served.reads(1).await;
-    served.asks(&[SMALL]).await;
-    assert!(served.connection.gathers);
+    for before in [&[][..], &[1, 1]] {
+        let registry = Registry::new(&Plan::default(), Arc::default());
+        let mut served = Served::by(&registry);
+        for length in before {
+            served.asks(&[*length]).await;
+        }
+        let asks = format!("GET /{LARGE} HTTP/1.1\r\nhost: a\r\n\r\nGET /1 HT");
+        served.client.write_all(asks.as_bytes()).await.unwrap();
+        served.reads(LARGE).await;
+        served.client.write_all(b"TP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        served.reads(1).await;
+        served.asks(&[SMALL]).await;
+        assert!(served.connection.gathers);
+    }
 }
